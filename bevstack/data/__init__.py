@@ -1,0 +1,1 @@
+"""From files to `Frame`, from frames to `Batch` and `Labels`."""

@@ -1,0 +1,1 @@
+"""Functions on arrays and tensors: transforms, cameras, rotated boxes, rasters."""

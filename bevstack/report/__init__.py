@@ -1,0 +1,1 @@
+"""Results as people look at them: the HTML report and its figures."""

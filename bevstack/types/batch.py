@@ -1,0 +1,70 @@
+"""What a model receives (`Batch`, only what a car can know) and what a loss receives (`Labels`)."""
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Sensor data of B frames. Letters: B frames, N cameras, H W pixels, M points of all frames together."""
+
+    images: UInt8[Tensor, "B N 3 H W"]
+    """RGB, not normalised: normalisation belongs to the backbone that was trained with it."""
+    K_cam: Float[Tensor, "B N 3 3"]
+    """Camera coordinates to pixels of `images`; image augmentation is folded in (full 3x3, not upper triangular)."""
+    T_ego_cam: Float[Tensor, "B N 4 4"]
+    """Camera to `ego` at reference time; world augmentation is folded in."""
+    camera_mask: Bool[Tensor, "B N"]
+    """False where a camera is missing; its image is then zero and must not be used."""
+    points_ego: Float[Tensor, "M 5"]
+    """Points of all frames, columns as in `PointIndex`."""
+    point_frame_index: Int[Tensor, " M"]
+    """Which frame of the batch each point belongs to, ascending."""
+    lidar_mask: Bool[Tensor, " B"]
+    """False where a frame has no LiDAR at all (as opposed to an empty cloud, which is data)."""
+    T_global_ego: Float[Tensor, "B 4 4"]
+    """float64: global coordinates are too large for float32."""
+    timestamps_us: Int[Tensor, " B"]
+    tokens: tuple[str, ...]
+    scene_names: tuple[str, ...]
+
+    @property
+    def batch_size(self) -> int:
+        """Number of frames."""
+        return len(self.tokens)
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
+        """The same batch on another device."""
+        return _moved(self, device, non_blocking)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """Ground truth of the B frames of a batch, after the same augmentation. Ragged fields hold one tensor a frame."""
+
+    boxes_ego: tuple[Float[Tensor, "_ 9"], ...]
+    """Columns as in `BoxIndex`; velocity is NaN where unknown."""
+    class_index: tuple[Int[Tensor, " _"], ...]
+    attribute_index: tuple[Int[Tensor, " _"], ...]
+    """-1 where the class has no attribute or the data does not say."""
+    num_points: tuple[Int[Tensor, " _"], ...]
+    """LiDAR plus radar points inside each box, as annotated."""
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Labels":
+        """The same labels on another device."""
+        return _moved(self, device, non_blocking)
+
+
+def _moved(item, device, non_blocking):  # type: ignore[no-untyped-def]
+    """A copy of a dataclass of tensors and tuples of tensors with every tensor on `device`."""
+    changes = {}
+    for field in fields(item):
+        value = getattr(item, field.name)
+        if isinstance(value, Tensor):
+            changes[field.name] = value.to(device, non_blocking=non_blocking)
+        elif isinstance(value, tuple) and value and isinstance(value[0], Tensor):
+            changes[field.name] = tuple(part.to(device, non_blocking=non_blocking) for part in value)
+    return replace(item, **changes)

@@ -1,0 +1,93 @@
+"""One instant of a drive: what the sensors saw, where the vehicle was, and (offline) what was really there."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from jaxtyping import Float, Float32, Int64, UInt8
+
+from bevstack.types.boxes import Boxes3D
+
+
+class PointIndex(IntEnum):
+    """Columns of a LiDAR point row."""
+
+    X = 0
+    Y = 1
+    Z = 2
+    INTENSITY = 3
+    """Return strength, 0 to 255."""
+    AGE_S = 4
+    """Seconds between this point's sweep and the frame's reference time; 0 for the key sweep, positive for the past."""
+
+
+POINT_COLUMNS = len(PointIndex)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraImage:
+    """One picture. Pixel (0, 0) is the centre of the top-left pixel; u right, v down."""
+
+    name: str
+    rgb: UInt8[np.ndarray, "H W 3"]
+    K_cam: Float[np.ndarray, "3 3"]
+    """Camera coordinates (x right, y down, z forward, metres) to homogeneous pixels of `rgb` as it is."""
+    T_ego_cam: Float[np.ndarray, "4 4"]
+    """Camera at its own exposure time -> ego at the frame's reference time. Ego motion between the two is included."""
+    timestamp_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LidarSweep:
+    """Accumulated LiDAR points in `ego` at reference time; ego motion is compensated, object motion is not."""
+
+    points_ego: Float32[np.ndarray, "M 5"]
+    """Columns as in `PointIndex`."""
+    timestamp_us: int
+    num_sweeps: int
+    """How many sweeps were really accumulated (fewer at the start of a scene)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EgoState:
+    """The vehicle at reference time. Origin: rear-axle centre projected to the ground."""
+
+    T_global_ego: Float[np.ndarray, "4 4"]
+    speed_mps: float
+    acceleration_mps2: float
+    yaw_rate_radps: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Annotations:
+    """Ground truth of one frame, in `ego` at reference time."""
+
+    boxes: Boxes3D
+    attribute_index: Int64[np.ndarray, " N"]
+    """Index into `bevstack.data.class_names.ATTRIBUTES`; -1 where the class has none."""
+    tokens: tuple[str, ...]
+    instance_tokens: tuple[str, ...]
+    num_lidar_points: Int64[np.ndarray, " N"]
+    num_radar_points: Int64[np.ndarray, " N"]
+    visibility: Int64[np.ndarray, " N"]
+    """nuScenes bins: 1 (0-40 % visible) to 4 (80-100 %); 0 where unknown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """Everything known about one instant. Reference time = LiDAR key frame. All geometry in `ego` at that time."""
+
+    token: str
+    scene_name: str
+    timestamp_us: int
+    cameras: tuple[CameraImage, ...]
+    lidar: LidarSweep | None
+    ego: EgoState
+    location: str
+    """Name of the map that the scene lies on."""
+    description: str = ""
+    """The data set's own words about the scene; empty at run time."""
+    prompts: tuple[str, ...] = ()
+    """Vision-language cues as plain text; encoding them is the model's business."""
+    annotations: Annotations | None = None
+    """None at run time and on the test split."""

@@ -1,0 +1,70 @@
+"""The seams between parts. Anything with these methods fits; nothing has to inherit."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from bevstack.types.batch import Batch, Labels
+from bevstack.types.bev import BevFeatures
+from bevstack.types.frame import EgoState, Frame
+from bevstack.types.scene import SceneEstimate, ScenePart
+from bevstack.types.trajectory import Plan, Route
+
+HeadOutput = Any
+"""Raw network output of one head: that head's own dataclass of tensors."""
+
+OutputT = TypeVar("OutputT")
+
+
+class FrameSource(Protocol):
+    """A sequence of frames: a data set, a recorded drive, a simulated world."""
+
+    def __len__(self) -> int:
+        """Number of frames."""
+
+    def __getitem__(self, index: int) -> Frame:
+        """Frame `index`, in order of scene and time."""
+
+
+class SensorEncoder(Protocol):
+    """Turns one sensor's part of a batch into features on the grid."""
+
+    out_channels: int
+
+    def __call__(self, batch: Batch) -> BevFeatures:
+        """Features of this sensor; `valid` is False everywhere in frames where the sensor is missing."""
+
+
+class BevFuser(Protocol):
+    """Joins features of several sources on one grid. Built with `in_channels: dict[source, channels]`."""
+
+    out_channels: int
+
+    def __call__(self, per_source: Mapping[str, BevFeatures]) -> BevFeatures:
+        """Fused features.
+
+        Raises:
+            ValueError: the sources lie on different grids.
+        """
+
+
+class Head(Protocol[OutputT]):
+    """A task on top of fused BEV features. Any nn.Module with these three methods is a head."""
+
+    def __call__(self, bev: BevFeatures) -> OutputT:
+        """Raw network output; logits and offsets, no thresholds."""
+
+    def loss(self, output: OutputT, labels: Labels) -> dict[str, Float[Tensor, ""]]:
+        """Named, unweighted terms. Weights are applied once, in training/module.py."""
+
+    def decode(self, output: OutputT) -> list[ScenePart]:
+        """Physical quantities in the ego frame, one part for each frame: metres, radians, metres per second."""
+
+
+class Planner(Protocol):
+    """Decides where to drive."""
+
+    def plan(self, scene: SceneEstimate, ego: EgoState, route: Route) -> Plan:
+        """Always returns a plan within its time budget; Plan.source says how it came about."""

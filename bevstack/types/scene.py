@@ -1,0 +1,39 @@
+"""What the stack believes about the world at one instant, in physical units. Every part may be absent."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from bevstack.types.boxes import Boxes3D
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detections:
+    """Objects found in one frame, in `ego` at reference time, best score first."""
+
+    boxes: Boxes3D
+    scores: Float32[np.ndarray, " N"]
+    attribute_index: Int64[np.ndarray, " N"]
+    """Index into `bevstack.data.class_names.ATTRIBUTES`; -1 where the class has none."""
+
+    @classmethod
+    def empty(cls) -> "Detections":
+        """Nothing found."""
+        return cls(boxes=Boxes3D.empty(), scores=np.zeros(0, np.float32), attribute_index=np.zeros(0, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+ScenePart = Detections
+"""What a head may contribute to a `SceneEstimate`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneEstimate:
+    """The stack's belief at one instant, in `ego` at reference time."""
+
+    token: str
+    timestamp_us: int
+    detections: Detections | None = None

@@ -1,0 +1,1 @@
+"""Hydra configuration, installed with the package."""

@@ -1,0 +1,1 @@
+"""Features of several sources in, one set of BEV features on one grid out."""

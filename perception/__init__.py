@@ -1,0 +1,1 @@
+"""A sensor or text stream in, features out; and heads: features in, objects out."""

@@ -1,0 +1,1 @@
+"""Tasks on fused BEV features."""

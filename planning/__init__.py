@@ -1,0 +1,1 @@
+"""BEV features or a scene estimate in, a plan out."""

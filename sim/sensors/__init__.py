@@ -1,0 +1,1 @@
+"""What the sensors of the simulated vehicle measure, with exact ground truth for every pixel and point."""

@@ -1,0 +1,1 @@
+"""What exists in a simulated world: roads, buildings, actors, weather."""
