@@ -1,0 +1,114 @@
+"""Several `Frame`s to one `Batch` and, where they are annotated, one `Labels`."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from bevstack.data.class_names import CAMERA_NAMES
+from bevstack.data.images import ImageSize
+from bevstack.types.batch import Batch, Labels
+from bevstack.types.frame import POINT_COLUMNS, Annotations, Frame
+
+
+def collate(
+    frames: Sequence[Frame],
+    camera_names: Sequence[str] = CAMERA_NAMES,
+    image_size: ImageSize | None = None,
+) -> tuple[Batch, Labels | None]:
+    """What the model receives and what the loss receives, for these frames in this order.
+
+    Args:
+        frames: at least one. Cameras may be missing in any of them: `camera_mask` is False there, the image is zero,
+            K_cam and T_ego_cam are the identity. Cameras whose name is not asked for are left out.
+        camera_names: order of the N axis.
+        image_size: size that the pictures must have; None takes it from them. Needed where no frame has a picture.
+
+    Returns:
+        The batch, and the labels or None where the frames carry no annotations. Pictures lie in memory with the
+        channels last, as they come from the decoder; the shape is (B, N, 3, H, W) all the same.
+
+    Raises:
+        ValueError: there are no frames, pictures differ in size, only some frames are annotated, or no frame has a
+            picture and `image_size` is not given.
+    """
+    if not frames:
+        raise ValueError("a batch needs at least one frame")
+    names = tuple(camera_names)
+    images, K_cam, T_ego_cam, camera_mask = _collate_cameras(frames, names, image_size)
+    clouds = [frame.lidar.points_ego for frame in frames if frame.lidar is not None]
+    counts = [len(frame.lidar.points_ego) if frame.lidar is not None else 0 for frame in frames]
+    points = np.concatenate(clouds) if clouds else np.zeros((0, POINT_COLUMNS), np.float32)
+    batch = Batch(
+        images=images,
+        K_cam=K_cam,
+        T_ego_cam=T_ego_cam,
+        camera_mask=camera_mask,
+        points_ego=torch.from_numpy(points),
+        point_frame_index=torch.from_numpy(np.repeat(np.arange(len(frames)), counts)),
+        lidar_mask=torch.tensor([frame.lidar is not None for frame in frames]),
+        T_global_ego=torch.from_numpy(np.stack([frame.ego.T_global_ego for frame in frames]).astype(np.float64)),
+        timestamps_us=torch.tensor([frame.timestamp_us for frame in frames], dtype=torch.int64),
+        tokens=tuple(frame.token for frame in frames),
+        scene_names=tuple(frame.scene_name for frame in frames),
+    )
+    return batch, _collate_labels(frames)
+
+
+def _collate_cameras(
+    frames: Sequence[Frame], names: tuple[str, ...], image_size: ImageSize | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(images, K_cam, T_ego_cam, camera_mask) as `Batch` has them."""
+    size = _common_size(frames, names, image_size)
+    shape = (len(frames), len(names))
+    images = np.zeros((*shape, size.height, size.width, 3), np.uint8)
+    K_cam = np.tile(np.eye(3, dtype=np.float32), (*shape, 1, 1))
+    T_ego_cam = np.tile(np.eye(4, dtype=np.float32), (*shape, 1, 1))
+    camera_mask = np.zeros(shape, bool)
+    for b, frame in enumerate(frames):
+        for camera in frame.cameras:
+            if camera.name not in names:
+                continue
+            n = names.index(camera.name)
+            images[b, n], K_cam[b, n], T_ego_cam[b, n] = camera.rgb, camera.K_cam, camera.T_ego_cam
+            camera_mask[b, n] = True
+    channels_first = torch.from_numpy(images).permute(0, 1, 4, 2, 3)
+    return channels_first, torch.from_numpy(K_cam), torch.from_numpy(T_ego_cam), torch.from_numpy(camera_mask)
+
+
+def _common_size(frames: Sequence[Frame], names: tuple[str, ...], expected: ImageSize | None) -> ImageSize:
+    sizes = {
+        camera.rgb.shape[:2]: f"{camera.name} of frame {frame.token}"
+        for frame in frames
+        for camera in frame.cameras
+        if camera.name in names
+    }
+    if expected is not None:
+        sizes = {expected.height_width: "image_size"} | sizes
+    if len(sizes) > 1:
+        found = ", ".join(f"{height} x {width} ({where})" for (height, width), where in sizes.items())
+        raise ValueError(f"pictures of one batch must have one size, these have {found}: read them with one image_size")
+    if not sizes:
+        if not names:
+            return ImageSize(1, 1)  # no camera axis, so no pixel exists and any size will do
+        raise ValueError("no frame of the batch has a picture of the cameras asked for: pass image_size to collate")
+    return ImageSize(*next(iter(sizes)))
+
+
+def _collate_labels(frames: Sequence[Frame]) -> Labels | None:
+    annotated = [frame.annotations for frame in frames if frame.annotations is not None]
+    if not annotated:
+        return None
+    if len(annotated) < len(frames):
+        bare = next(frame.token for frame in frames if frame.annotations is None)
+        raise ValueError(f"frame {bare} has no annotations but others of its batch have: do not mix splits in a batch")
+    return Labels(
+        boxes_ego=tuple(torch.tensor(item.boxes.rows) for item in annotated),
+        class_index=tuple(torch.tensor(item.boxes.class_index) for item in annotated),
+        attribute_index=tuple(torch.tensor(item.attribute_index) for item in annotated),
+        num_points=tuple(torch.from_numpy(_points_inside(item)) for item in annotated),
+    )
+
+
+def _points_inside(annotations: Annotations) -> np.ndarray:
+    return annotations.num_lidar_points + annotations.num_radar_points
