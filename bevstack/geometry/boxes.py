@@ -46,9 +46,7 @@ def points_in_boxes(
     along = offset[..., 0] * c + offset[..., 1] * s
     across = -offset[..., 0] * s + offset[..., 1] * c
     half = rows[:, BoxIndex.LENGTH : BoxIndex.HEIGHT + 1] * 0.5 + margin_m
-    return (
-        (np.abs(along) <= half[:, :1]) & (np.abs(across) <= half[:, 1:2]) & (np.abs(offset[..., 2]) <= half[:, 2:3])
-    )
+    return (np.abs(along) <= half[:, :1]) & (np.abs(across) <= half[:, 1:2]) & (np.abs(offset[..., 2]) <= half[:, 2:3])
 
 
 def footprints(rows: Float[np.ndarray, "N 9"]) -> Float[np.ndarray, "N 4 2"]:

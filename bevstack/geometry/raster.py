@@ -11,12 +11,12 @@ _SUBPIXEL_BITS = 8
 
 def fill_polygon(mask: np.ndarray, grid: BevGrid, exterior_m: Float[np.ndarray, "P 2"]) -> None:
     """Set the cells of a (Y, X) uint8 mask whose centre the polygon covers (boundary cells included) to 1."""
-    cv2.fillPoly(mask, [_fixed_point(grid, exterior_m)], 1, shift=_SUBPIXEL_BITS)
+    cv2.fillPoly(mask, [_fixed_point(grid, exterior_m)], (1,), shift=_SUBPIXEL_BITS)
 
 
 def draw_line(mask: np.ndarray, grid: BevGrid, points_m: Float[np.ndarray, "P 2"], width_cells: int = 1) -> None:
     """Set the cells of a (Y, X) uint8 mask under a polyline to 1."""
-    cv2.polylines(mask, [_fixed_point(grid, points_m)], False, 1, thickness=width_cells, shift=_SUBPIXEL_BITS)
+    cv2.polylines(mask, [_fixed_point(grid, points_m)], False, (1,), thickness=width_cells, shift=_SUBPIXEL_BITS)
 
 
 def polygons_mask(grid: BevGrid, polygons_m: list[np.ndarray], holes_m: list[np.ndarray]) -> Bool[np.ndarray, "Y X"]:
@@ -25,7 +25,7 @@ def polygons_mask(grid: BevGrid, polygons_m: list[np.ndarray], holes_m: list[np.
     for exterior in polygons_m:
         fill_polygon(mask, grid, exterior)
     for hole in holes_m:
-        cv2.fillPoly(mask, [_fixed_point(grid, hole)], 0, shift=_SUBPIXEL_BITS)
+        cv2.fillPoly(mask, [_fixed_point(grid, hole)], (0,), shift=_SUBPIXEL_BITS)
     return mask.astype(bool)
 
 

@@ -1,6 +1,6 @@
 """Rigid transforms as 4x4 matrices, named T_<target>_<source>: they map coordinates of source into target.
 
-Functions ending in nothing take and return numpy arrays; `transform_points` and `inverse` accept torch tensors too.
+Functions take and return numpy arrays; `transform_points`, `inverse` and `wrap_angle` accept torch tensors too.
 Angles are radians, counter-clockwise seen from above.
 """
 
@@ -57,9 +57,9 @@ def from_quaternion(
     return out
 
 
-def to_quaternion(T: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "4"]:
+def to_quaternion(T_target_source: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "4"]:
     """Unit quaternion (w, x, y, z), w >= 0, of the rotation part (Shepperd's method)."""
-    m = np.asarray(T, np.float64)[:3, :3]
+    m = np.asarray(T_target_source, np.float64)[:3, :3]
     squares = np.array(
         [
             1 + m[0, 0] + m[1, 1] + m[2, 2],
@@ -85,9 +85,9 @@ def from_xy_yaw(x_m: float, y_m: float, yaw_rad: float, z_m: float = 0.0) -> Flo
     return np.array([[c, -s, 0, x_m], [s, c, 0, y_m], [0, 0, 1, z_m], [0, 0, 0, 1]], np.float64)
 
 
-def yaw_of(T: Float[np.ndarray, "*b 4 4"]) -> Float[np.ndarray, "*b"]:
+def yaw_of(T_target_source: Float[np.ndarray, "*b 4 4"]) -> Float[np.ndarray, "*b"]:
     """Heading of the transformed x axis, in [-pi, pi)."""
-    return wrap_angle(np.arctan2(T[..., 1, 0], T[..., 0, 0]))
+    return wrap_angle(np.arctan2(T_target_source[..., 1, 0], T_target_source[..., 0, 0]))
 
 
 def wrap_angle(angle: ArrayT) -> ArrayT:

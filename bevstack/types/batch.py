@@ -1,6 +1,7 @@
 """What a model receives (`Batch`, only what a car can know) and what a loss receives (`Labels`)."""
 
 from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -58,9 +59,12 @@ class Labels:
         return _moved(self, device, non_blocking)
 
 
-def _moved(item, device, non_blocking):  # type: ignore[no-untyped-def]
+_TensorsT = TypeVar("_TensorsT", Batch, Labels)
+
+
+def _moved(item: _TensorsT, device: torch.device | str, non_blocking: bool) -> _TensorsT:
     """A copy of a dataclass of tensors and tuples of tensors with every tensor on `device`."""
-    changes = {}
+    changes: dict[str, Any] = {}
     for field in fields(item):
         value = getattr(item, field.name)
         if isinstance(value, Tensor):
