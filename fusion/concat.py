@@ -1,0 +1,74 @@
+"""Fusion by concatenation: the sources side by side, then one convolution (Liu et al., BEVFusion, ICRA 2023, 3.3).
+
+Letters: B frames, C channels, Y X bird's-eye cells.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from bevstack.types.bev import BevFeatures
+
+
+class ConcatFuser(nn.Module):
+    """Joins any number of sources on one grid.
+
+    Sources are taken in the order of `in_channels`. What a source does not see (`valid` False), and a source that is
+    left out altogether, enters as zero; one mask channel for each source tells the network which zeros are real.
+
+    Args:
+        in_channels: Source name -> channels.
+        out_channels: Channels of the result.
+
+    Raises:
+        ValueError: no source.
+    """
+
+    def __init__(self, *, in_channels: Mapping[str, int], out_channels: int = 64) -> None:
+        super().__init__()
+        if not in_channels:
+            raise ValueError("in_channels is empty: a fuser needs at least one source")
+        self.in_channels = dict(in_channels)
+        self.out_channels = out_channels
+        self.mix = nn.Sequential(
+            nn.Conv2d(sum(self.in_channels.values()) + len(self.in_channels), out_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels, eps=1e-3),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, per_source: Mapping[str, BevFeatures]) -> BevFeatures:
+        """Fused features; valid where any source is.
+
+        Raises:
+            ValueError: no source, an unknown one, or sources on different grids.
+        """
+        reference = checked_reference(per_source, self.in_channels)
+        parts: list[Tensor] = []
+        valid = torch.zeros_like(reference.valid)
+        for name, channels in self.in_channels.items():
+            source = per_source.get(name)
+            if source is None:
+                batch_size, _, rows, columns = reference.valid.shape
+                parts.append(reference.data.new_zeros((batch_size, channels + 1, rows, columns)))
+                continue
+            mask = source.valid.to(source.data.dtype)
+            parts += [torch.where(source.valid, source.data, 0.0), mask]
+            valid = valid | source.valid
+        return BevFeatures(data=self.mix(torch.cat(parts, dim=1)), valid=valid, grid=reference.grid)
+
+
+def checked_reference(per_source: Mapping[str, BevFeatures], in_channels: Mapping[str, int]) -> BevFeatures:
+    """One of the sources, after checking that all are known and share a grid.
+
+    Raises:
+        ValueError: no source, an unknown one, or sources on different grids.
+    """
+    unknown = sorted(set(per_source) - set(in_channels))
+    if unknown or not per_source:
+        raise ValueError(f"sources {sorted(per_source)} must be some of {sorted(in_channels)}")
+    first_name, reference = next(iter(per_source.items()))
+    for name, source in per_source.items():
+        if source.grid != reference.grid:
+            raise ValueError(f"{name} lies on {source.grid} but {first_name} on {reference.grid}: use one grid")
+    return reference
