@@ -1,0 +1,136 @@
+"""The one stateful engine: frames in, the stack's belief out. Evaluation, simulation and ROS 2 are shells around it."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from bevstack.data.class_names import CAMERA_NAMES
+from bevstack.data.collate import collate
+from bevstack.data.images import ImageSize
+from bevstack.model import DrivingModel
+from bevstack.types.errors import CalibrationError, StaleSensorError
+from bevstack.types.frame import CameraImage, Frame
+from bevstack.types.scene import SceneEstimate
+
+_LOG = logging.getLogger(__name__)
+_RIGID_TOLERANCE = 1e-3
+
+
+class Session:
+    """Runs one model on a stream of frames, one at a time, and keeps what has to survive between them.
+
+    A new scene name, or time running backwards, starts afresh: nothing of the old drive leaks into the new one.
+
+    Args:
+        model: A `DrivingModel`; it is moved to `device` and put into evaluation mode.
+        device: Where it runs.
+        camera_names: The rig that the model was trained for. Frames may lack cameras, but not bring unknown ones.
+        image_size: Size of the pictures; needed only where a frame may come without any camera.
+        max_sensor_age_s: Refuse cameras and LiDAR further than this from the frame's reference time; None accepts all.
+    """
+
+    def __init__(
+        self,
+        model: DrivingModel,
+        *,
+        device: torch.device | str = "cpu",
+        camera_names: Sequence[str] = CAMERA_NAMES,
+        image_size: ImageSize | None = None,
+        max_sensor_age_s: float | None = None,
+    ) -> None:
+        self.device = torch.device(device)
+        self.model = model.to(self.device).eval()
+        self.camera_names = tuple(camera_names)
+        self.image_size = image_size
+        self.max_sensor_age_s = max_sensor_age_s
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the current scene."""
+        self._scene_name: str | None = None
+        self._timestamp_us: int | None = None
+        self._num_steps = 0
+
+    @property
+    def num_steps(self) -> int:
+        """Frames seen since the scene began."""
+        return self._num_steps
+
+    @torch.inference_mode()
+    def step(self, frame: Frame) -> SceneEstimate:
+        """What the model believes about one frame, in `ego` at the frame's reference time.
+
+        Ground truth that the frame may carry is removed before the model runs.
+
+        Raises:
+            CalibrationError: a camera is unknown or twice there, or a matrix or pose is not finite or not rigid.
+            StaleSensorError: a reading is older than `max_sensor_age_s`.
+            ValueError: the frame has neither a camera nor LiDAR.
+        """
+        self._check(frame)
+        if frame.scene_name != self._scene_name or self._goes_back(frame):
+            self.reset()
+            self._scene_name = frame.scene_name
+        batch, _ = collate([replace(frame, annotations=None)], self.camera_names, self.image_size)
+        batch = batch.to(self.device)
+        estimate = self.model.decode(self.model(batch), batch)[0]
+        self._timestamp_us = frame.timestamp_us
+        self._num_steps += 1
+        return estimate
+
+    def run(self, frames: Iterable[Frame]) -> Iterator[tuple[Frame, SceneEstimate]]:
+        """`step` over a stream of frames, lazily: no frame is kept."""
+        for frame in frames:
+            yield frame, self.step(frame)
+
+    def _goes_back(self, frame: Frame) -> bool:
+        if self._timestamp_us is None or frame.timestamp_us >= self._timestamp_us:
+            return False
+        _LOG.info("%s: time runs backwards at frame %s, the session starts afresh", frame.scene_name, frame.token)
+        return True
+
+    def _check(self, frame: Frame) -> None:
+        if not frame.cameras and frame.lidar is None:
+            raise ValueError(f"frame {frame.token} has neither a camera nor LiDAR: there is nothing to perceive with")
+        names = [camera.name for camera in frame.cameras]
+        for name in names:
+            if name not in self.camera_names:
+                raise CalibrationError(
+                    f"frame {frame.token}: camera '{name}' is not in the model's rig {self.camera_names}"
+                )
+            if names.count(name) > 1:
+                raise CalibrationError(f"frame {frame.token}: camera '{name}' is there {names.count(name)} times")
+        if not np.isfinite(frame.ego.T_global_ego).all():
+            raise CalibrationError(f"frame {frame.token}: the ego pose is not finite")
+        for camera in frame.cameras:
+            _check_camera(frame.token, camera)
+        self._check_age(frame)
+
+    def _check_age(self, frame: Frame) -> None:
+        if self.max_sensor_age_s is None:
+            return
+        readings = [(camera.name, camera.timestamp_us) for camera in frame.cameras]
+        if frame.lidar is not None:
+            readings.append(("LiDAR", frame.lidar.timestamp_us))
+        for name, timestamp_us in readings:
+            age_s = abs(frame.timestamp_us - timestamp_us) * 1e-6
+            if age_s > self.max_sensor_age_s:
+                raise StaleSensorError(
+                    f"frame {frame.token}: {name} is {age_s:.3f} s from the reference time, "
+                    f"the limit is {self.max_sensor_age_s} s"
+                )
+
+
+def _check_camera(token: str, camera: CameraImage) -> None:
+    """Refuse a camera whose matrices cannot be true."""
+    K_cam, T_ego_cam = camera.K_cam, camera.T_ego_cam
+    if not (np.isfinite(K_cam).all() and np.isfinite(T_ego_cam).all()):
+        raise CalibrationError(f"frame {token}: {camera.name} has a calibration that is not finite")
+    if abs(np.linalg.det(K_cam)) < 1e-6:
+        raise CalibrationError(f"frame {token}: {camera.name} has a singular camera matrix {K_cam.tolist()}")
+    rotation = T_ego_cam[:3, :3]
+    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=_RIGID_TOLERANCE):
+        raise CalibrationError(f"frame {token}: T_ego_cam of {camera.name} is not a rigid transform")
