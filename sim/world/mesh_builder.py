@@ -1,0 +1,219 @@
+"""Collects solids and flat areas of the static world into one mesh."""
+
+import numpy as np
+import shapely
+from jaxtyping import Float
+from shapely.geometry import LineString, MultiPolygon, Polygon
+from shapely.ops import split
+
+from bevstack.sim.world.mesh import Material, Mesh
+
+Rgb = tuple[int, int, int]
+
+FLAT_DRIVEABLE = 24
+FLAT_OTHER = 25
+FLAT_SIDEWALK = 26
+FLAT_TERRAIN = 27
+STATIC_MANMADE = 28
+STATIC_OTHER = 29
+STATIC_VEGETATION = 30
+
+_BOX_CORNERS = np.array([(x, y, z) for z in (0.0, 1.0) for x, y in ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))])
+_BOX_SIDES = ((0, 1, 5, 4), (1, 2, 6, 5), (2, 3, 7, 6), (3, 0, 4, 7), (4, 5, 6, 7))
+
+
+class MeshBuilder:
+    """Grows a mesh part by part; every face keeps its colour, material and lidarseg class."""
+
+    def __init__(self) -> None:
+        self._vertices: list[np.ndarray] = []
+        self._faces: list[np.ndarray] = []
+        self._albedo: list[np.ndarray] = []
+        self._material: list[np.ndarray] = []
+        self._semantic: list[np.ndarray] = []
+        self._count = 0
+
+    @property
+    def num_faces(self) -> int:
+        """Triangles collected so far."""
+        return sum(len(faces) for faces in self._faces)
+
+    def add(self, vertices: np.ndarray, faces: np.ndarray, rgb: Rgb | np.ndarray, material: int, semantic: int) -> None:
+        """Add triangles: vertices (V, 3), faces (F, 3), one colour or one per face."""
+        if not len(faces):
+            return
+        self._vertices.append(np.asarray(vertices, np.float32))
+        self._faces.append(np.asarray(faces, np.int32) + self._count)
+        self._albedo.append(np.broadcast_to(np.asarray(rgb, np.uint8), (len(faces), 3)))
+        self._material.append(np.full(len(faces), material, np.uint8))
+        self._semantic.append(np.full(len(faces), semantic, np.uint8))
+        self._count += len(vertices)
+
+    def quads(self, corners: Float[np.ndarray, "Q 4 3"], rgb: Rgb | np.ndarray, material: int, semantic: int) -> None:
+        """Add quads whose corners run counter-clockwise seen from outside."""
+        if not len(corners):
+            return
+        start = 4 * np.arange(len(corners))[:, None, None]
+        faces = (start + np.array(((0, 1, 2), (0, 2, 3)))).reshape(-1, 3)
+        if isinstance(rgb, np.ndarray) and rgb.ndim == 2:
+            rgb = np.repeat(rgb, 2, axis=0)
+        self.add(corners.reshape(-1, 3), faces, rgb, material, semantic)
+
+    def box(
+        self, pose: tuple[float, float, float], size: tuple[float, float, float], z: float, rgb: Rgb, **kind: int
+    ) -> None:
+        """Add a box standing on height z: pose x, y, yaw of its centre, size length, width, height; no underside."""
+        local = _BOX_CORNERS * size + (0.0, 0.0, z)
+        world = to_world(local, pose)
+        self.quads(world[np.array(_BOX_SIDES)], rgb, kind["material"], kind["semantic"])
+
+    def cone(
+        self,
+        bottom: tuple[float, float, float],
+        top: tuple[float, float, float],
+        radii: tuple[float, float],
+        rgb: Rgb,
+        *,
+        sides: int = 6,
+        material: int = Material.METAL,
+        semantic: int = STATIC_MANMADE,
+    ) -> None:
+        """Add a round pole between two points, with its own radius at each end and a cap on top."""
+        start, end = np.asarray(bottom, float), np.asarray(top, float)
+        axis = (end - start) / np.linalg.norm(end - start)
+        aside = np.cross(axis, (0.0, 0.0, 1.0) if abs(axis[2]) < 0.9 else (1.0, 0.0, 0.0))
+        aside /= np.linalg.norm(aside)
+        other = np.cross(axis, aside)
+        angles = 2 * np.pi * np.arange(sides) / sides
+        circle = np.cos(angles)[:, None] * aside + np.sin(angles)[:, None] * other
+        ring = np.concatenate((start + radii[0] * circle, end + radii[1] * circle, end[None]))
+        now, following = np.arange(sides), (np.arange(sides) + 1) % sides
+        faces = np.concatenate(
+            (
+                np.stack((now, following, following + sides), 1),
+                np.stack((now, following + sides, now + sides), 1),
+                np.stack((now + sides, following + sides, np.full(sides, 2 * sides)), 1),
+            )
+        )
+        self.add(ring, faces, rgb, material, semantic)
+
+    def flat(self, area: Polygon | MultiPolygon, z: float, cell_m: float, rgb: Rgb, **kind: int) -> None:
+        """Add a horizontal area facing up, in triangles no larger than a cell."""
+        vertices, faces = triangulate(area, cell_m)
+        heights = np.full((len(vertices), 1), z)
+        self.add(np.concatenate((vertices, heights), axis=1), faces, rgb, kind["material"], kind["semantic"])
+
+    def build(self) -> Mesh:
+        """Everything collected, as static world (instance -1)."""
+        if not self._faces:
+            return Mesh.empty()
+        faces = np.concatenate(self._faces)
+        return Mesh(
+            vertices=np.concatenate(self._vertices),
+            faces=faces,
+            albedo=np.concatenate(self._albedo),
+            material=np.concatenate(self._material),
+            semantic=np.concatenate(self._semantic),
+            instance=np.full(len(faces), -1, np.int32),
+        )
+
+
+def to_world(local: Float[np.ndarray, "*N 3"], pose: tuple[float, float, float]) -> Float[np.ndarray, "*N 3"]:
+    """Points of an object's own frame (x forward, y left) placed at x, y, yaw; heights stay."""
+    x, y, yaw = pose
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    moved = np.array(local, np.float64)
+    moved[..., 0] = x + cos * local[..., 0] - sin * local[..., 1]
+    moved[..., 1] = y + sin * local[..., 0] + cos * local[..., 1]
+    return moved
+
+
+def triangulate(area: Polygon | MultiPolygon, cell_m: float) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (V, 2) and counter-clockwise triangles (F, 3) that cover an area, none wider than a square cell."""
+    vertices: list[np.ndarray] = []
+    faces: list[np.ndarray] = []
+    count = 0
+    if area.is_empty:
+        return np.zeros((0, 2)), np.zeros((0, 3), np.int32)
+    x_min, y_min, x_max, y_max = area.bounds
+    x, y = np.meshgrid(np.arange(np.floor(x_min / cell_m), np.ceil(x_max / cell_m)) * cell_m,
+                       np.arange(np.floor(y_min / cell_m), np.ceil(y_max / cell_m)) * cell_m)  # fmt: skip
+    x, y = x.ravel(), y.ravel()
+    cells = shapely.box(x, y, x + cell_m, y + cell_m)
+    shapely.prepare(area)
+    full = shapely.contains_properly(area, cells)
+    if full.any():
+        corners = np.stack((x, y, x + cell_m, y, x + cell_m, y + cell_m, x, y + cell_m), 1)[full].reshape(-1, 2)
+        vertices.append(corners)
+        start = 4 * np.arange(full.sum())[:, None, None]
+        faces.append((start + np.array(((0, 1, 2), (0, 2, 3)))).reshape(-1, 3))
+        count = len(corners)
+    partial = cells[~full & shapely.intersects(area, cells)]
+    for piece in shapely.get_parts(shapely.intersection(area, partial)):
+        for simple in _without_holes(piece):
+            ring = np.asarray(simple.exterior.coords)[:-1]
+            triangles = _ear_clip(ring)
+            vertices.append(ring)
+            faces.append(triangles + count)
+            count += len(ring)
+    return np.concatenate(vertices), np.concatenate(faces).astype(np.int32)
+
+
+def _without_holes(piece: shapely.Geometry) -> list[Polygon]:
+    """The same area as polygons without holes, slivers and line work dropped."""
+    if piece.geom_type in ("MultiPolygon", "GeometryCollection"):
+        return [simple for part in piece.geoms for simple in _without_holes(part)]
+    if piece.geom_type != "Polygon" or piece.area < 1e-4:
+        return []
+    if not piece.interiors:
+        return [piece if piece.exterior.is_ccw else Polygon(piece.exterior.coords[::-1])]
+    hole = Polygon(piece.interiors[0]).representative_point()
+    x_min, y_min, x_max, y_max = piece.bounds
+    knife = LineString(((hole.x, y_min - 1.0), (hole.x, y_max + 1.0)))
+    return [simple for part in split(piece, knife).geoms for simple in _without_holes(part)]
+
+
+def _ear_clip(ring: Float[np.ndarray, "P 2"]) -> np.ndarray:
+    """Triangles (F, 3) of a simple counter-clockwise polygon by ear clipping (Meisters 1975); degenerate ears drop."""
+    points = ring.tolist()
+    left = list(range(len(points)))
+    faces: list[tuple[int, int, int]] = []
+    position, misses = 0, 0
+    while len(left) > 3 and misses <= len(left):
+        position %= len(left)
+        a, b, c = left[position - 1], left[position], left[(position + 1) % len(left)]
+        if _is_ear(points, left, a, b, c):
+            faces.append((a, b, c))
+            left.pop(position)
+            misses = 0
+        elif abs(_twice_area(points[a], points[b], points[c])) < 1e-9:
+            left.pop(position)
+            misses = 0
+        else:
+            position += 1
+            misses += 1
+    if len(left) == 3:
+        faces.append((left[0], left[1], left[2]))
+    return np.array(faces, np.int64).reshape(-1, 3)
+
+
+def _twice_area(a: list[float], b: list[float], c: list[float]) -> float:
+    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+
+
+def _is_ear(points: list[list[float]], left: list[int], a: int, b: int, c: int) -> bool:
+    corner_a, corner_b, corner_c = points[a], points[b], points[c]
+    if _twice_area(corner_a, corner_b, corner_c) <= 1e-9:
+        return False
+    for other in left:
+        if other in (a, b, c):
+            continue
+        point = points[other]
+        if (
+            _twice_area(corner_a, corner_b, point) >= 0
+            and _twice_area(corner_b, corner_c, point) >= 0
+            and _twice_area(corner_c, corner_a, point) >= 0
+        ):
+            return False
+    return True
+
