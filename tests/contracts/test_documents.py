@@ -8,17 +8,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(ROOT.glob("*.md")) + sorted(ROOT.glob("docs/**/*.md"))
-CODE_FOLDERS = (
-    "bevstack/",
-    "perception/",
-    "fusion/",
-    "planning/",
-    "sim/",
-    "configs/",
-    "tests/",
-    "benchmarks/",
-    "docs/",
-)
+CODE_FOLDERS = ("bevstack/", "perception/", "fusion/", "planning/", "sim/", "configs/", "tests/", "benchmarks/")
+TEXT_SUFFIXES = (".py", ".md", ".yaml", ".toml", ".sh", ".txt")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
