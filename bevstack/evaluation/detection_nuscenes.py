@@ -181,9 +181,7 @@ def score(
         ground_truth={token: list(ground_truth.boxes[token]) for token in tokens},
         predictions={token: list(predictions.boxes[token]) for token in tokens},
         counted=frozenset(
-            id(box)
-            for kind in (ground_truth, predictions)
-            for box in _filtered(tables, kind, config.class_range).all
+            id(box) for kind in (ground_truth, predictions) for box in _filtered(tables, kind, config.class_range).all
         ),
     )
     return _scores(config, ground_truth, predictions, len(tokens)), boxes

@@ -1,4 +1,4 @@
-"""The tables that scoring needs, answered from the memory-mapped index in the shape that the devkit's functions ask for.
+"""The tables that scoring needs, answered from the memory-mapped index as the devkit's functions ask for them.
 
 `nuscenes.NuScenes` parses every table (half a minute and gigabytes for the full data set) before it answers; scoring
 looks at key frames, poses and annotations only, which the index opens in milliseconds. Annotation "tokens" are index
@@ -33,12 +33,14 @@ class ScoringTables:
         Raises:
             DatasetError: a sample does not exist or has no LiDAR key frame, which defines the vehicle's place.
         """
-        return {
-            "sample": self._sample,
-            "sample_annotation": self._annotation,
-            "sample_data": lambda row: {"ego_pose_token": row},
-            "ego_pose": lambda row: {"translation": self.index["data_pose"][row, :3].tolist()},
-        }[table](token)
+        if table == "sample":
+            return self._sample(token)
+        if table == "sample_annotation":
+            return self._annotation(token)
+        if table == "sample_data":
+            return {"ego_pose_token": token}
+        assert table == "ego_pose", table
+        return {"translation": self.index["data_pose"][token, :3].tolist()}
 
     def box_velocity(self, row: int) -> Sequence[float]:
         """Velocity of an annotation, (vx, vy, vz) in the global frame in metres per second; NaN where unknown."""

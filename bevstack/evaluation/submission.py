@@ -78,7 +78,9 @@ def read_submission(path: str | Path) -> Submission:
     try:
         content = json.loads(path.read_bytes())  # the devkit's parser: it accepts NaN, which strict JSON does not
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); a submission is the file that 'bevstack predict' writes") from error
+        raise ValueError(
+            f"{path} is not JSON ({error}); a submission is the file that 'bevstack predict' writes"
+        ) from error
     if not isinstance(content, dict) or not isinstance(content.get("results"), dict) or "meta" not in content:
         raise ValueError(f"{path} is no detection submission: it needs 'meta' and 'results' (sample token -> boxes)")
     return Submission(meta=content["meta"], results=content["results"])

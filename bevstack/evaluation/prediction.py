@@ -1,0 +1,99 @@
+"""A model over the frames of a data set: frames are read ahead in a thread, and only the results are kept."""
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from bevstack.engine import Session
+from bevstack.evaluation.detection_nuscenes import to_records
+from bevstack.evaluation.modality import Modality, restrict
+from bevstack.types.frame import Frame
+from bevstack.types.interfaces import FrameSource
+from bevstack.types.scene import Detections
+
+READ_AHEAD = 2
+"""Frames in flight: enough to hide reading behind inference, few enough to keep memory flat."""
+
+
+@dataclass(slots=True)
+class Predictions:
+    """What was found in each frame, in order; compact, in `ego`."""
+
+    T_global_ego: dict[str, np.ndarray] = field(default_factory=dict)
+    detections: dict[str, Detections] = field(default_factory=dict)
+    model_s: float = 0.0
+    """Time spent in the model, in seconds."""
+
+    def records(self) -> dict[str, list[dict[str, Any]]]:
+        """Box records of the benchmark by sample token."""
+        return {token: to_records(token, found, self.T_global_ego[token]) for token, found in self.detections.items()}
+
+
+def predict(
+    sessions: Mapping[Modality, Session], frames: FrameSource, indices: Sequence[int], *, progress: bool = True
+) -> dict[Modality, Predictions]:
+    """Run every session on some frames of a source; each frame is read once and thinned to each session's modality.
+
+    Args:
+        sessions: Modality -> engine.
+        frames: Where the frames come from.
+        indices: Which of them, ascending.
+        progress: Show a bar with rate, time left and the share of time spent waiting for data.
+
+    Raises:
+        ValueError: a frame lacks the sensors of a modality, or a model without a detection head was given.
+    """
+    found = {modality: Predictions() for modality in sessions}
+    waited_s, began = 0.0, time.perf_counter()
+    with tqdm(total=len(indices), desc="predict", unit="frame", disable=not progress, leave=False) as bar:
+        for frame, wait_s in read_ahead(frames, indices):
+            waited_s += wait_s
+            for modality, session in sessions.items():
+                start = time.perf_counter()
+                estimate = session.step(restrict(frame, modality))
+                if estimate.detections is None:
+                    raise ValueError("the model has no detection head: there is nothing to score")
+                found[modality].model_s += time.perf_counter() - start
+                found[modality].detections[frame.token] = estimate.detections
+                found[modality].T_global_ego[frame.token] = frame.ego.T_global_ego
+            bar.set_postfix_str(f"waiting for data {waited_s / (time.perf_counter() - began):.0%}", refresh=False)
+            bar.update()
+    return found
+
+
+def read_ahead(frames: FrameSource, indices: Sequence[int]) -> Iterator[tuple[Frame, float]]:
+    """Frames in the order of `indices`, read by a thread, with the seconds that each kept the caller waiting."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as pool:
+        pending: deque[Future[Frame]] = deque()
+        remaining = iter(indices)
+        try:
+            while True:
+                while len(pending) < READ_AHEAD and (index := next(remaining, None)) is not None:
+                    pending.append(pool.submit(frames.__getitem__, index))
+                if not pending:
+                    return
+                start = time.perf_counter()
+                frame = pending.popleft().result()
+                yield frame, time.perf_counter() - start
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def spread(count: int, limit: int | None) -> list[int]:
+    """Indices of `limit` frames spread evenly over `count`, or of all.
+
+    Raises:
+        ValueError: limit is not positive.
+    """
+    if limit is None or limit >= count:
+        return list(range(count))
+    if limit < 1:
+        raise ValueError(f"limit={limit} must be at least 1")
+    return sorted({round(position) for position in np.linspace(0, count - 1, limit)})
