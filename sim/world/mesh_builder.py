@@ -1,12 +1,11 @@
 """Collects solids and flat areas of the static world into one mesh."""
 
 import numpy as np
-import shapely
 from jaxtyping import Float
-from shapely.geometry import LineString, MultiPolygon, Polygon
-from shapely.ops import split
+from shapely.geometry import MultiPolygon, Polygon
 
 from bevstack.sim.world.mesh import Material, Mesh
+from bevstack.sim.world.triangulation import triangulate
 
 Rgb = tuple[int, int, int]
 
@@ -126,94 +125,4 @@ def to_world(local: Float[np.ndarray, "*N 3"], pose: tuple[float, float, float])
     moved[..., 0] = x + cos * local[..., 0] - sin * local[..., 1]
     moved[..., 1] = y + sin * local[..., 0] + cos * local[..., 1]
     return moved
-
-
-def triangulate(area: Polygon | MultiPolygon, cell_m: float) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices (V, 2) and counter-clockwise triangles (F, 3) that cover an area, none wider than a square cell."""
-    vertices: list[np.ndarray] = []
-    faces: list[np.ndarray] = []
-    count = 0
-    if area.is_empty:
-        return np.zeros((0, 2)), np.zeros((0, 3), np.int32)
-    x_min, y_min, x_max, y_max = area.bounds
-    x, y = np.meshgrid(np.arange(np.floor(x_min / cell_m), np.ceil(x_max / cell_m)) * cell_m,
-                       np.arange(np.floor(y_min / cell_m), np.ceil(y_max / cell_m)) * cell_m)  # fmt: skip
-    x, y = x.ravel(), y.ravel()
-    cells = shapely.box(x, y, x + cell_m, y + cell_m)
-    shapely.prepare(area)
-    full = shapely.contains_properly(area, cells)
-    if full.any():
-        corners = np.stack((x, y, x + cell_m, y, x + cell_m, y + cell_m, x, y + cell_m), 1)[full].reshape(-1, 2)
-        vertices.append(corners)
-        start = 4 * np.arange(full.sum())[:, None, None]
-        faces.append((start + np.array(((0, 1, 2), (0, 2, 3)))).reshape(-1, 3))
-        count = len(corners)
-    partial = cells[~full & shapely.intersects(area, cells)]
-    for piece in shapely.get_parts(shapely.intersection(area, partial)):
-        for simple in _without_holes(piece):
-            ring = np.asarray(simple.exterior.coords)[:-1]
-            triangles = _ear_clip(ring)
-            vertices.append(ring)
-            faces.append(triangles + count)
-            count += len(ring)
-    return np.concatenate(vertices), np.concatenate(faces).astype(np.int32)
-
-
-def _without_holes(piece: shapely.Geometry) -> list[Polygon]:
-    """The same area as polygons without holes, slivers and line work dropped."""
-    if piece.geom_type in ("MultiPolygon", "GeometryCollection"):
-        return [simple for part in piece.geoms for simple in _without_holes(part)]
-    if piece.geom_type != "Polygon" or piece.area < 1e-4:
-        return []
-    if not piece.interiors:
-        return [piece if piece.exterior.is_ccw else Polygon(piece.exterior.coords[::-1])]
-    hole = Polygon(piece.interiors[0]).representative_point()
-    x_min, y_min, x_max, y_max = piece.bounds
-    knife = LineString(((hole.x, y_min - 1.0), (hole.x, y_max + 1.0)))
-    return [simple for part in split(piece, knife).geoms for simple in _without_holes(part)]
-
-
-def _ear_clip(ring: Float[np.ndarray, "P 2"]) -> np.ndarray:
-    """Triangles (F, 3) of a simple counter-clockwise polygon by ear clipping (Meisters 1975); degenerate ears drop."""
-    points = ring.tolist()
-    left = list(range(len(points)))
-    faces: list[tuple[int, int, int]] = []
-    position, misses = 0, 0
-    while len(left) > 3 and misses <= len(left):
-        position %= len(left)
-        a, b, c = left[position - 1], left[position], left[(position + 1) % len(left)]
-        if _is_ear(points, left, a, b, c):
-            faces.append((a, b, c))
-            left.pop(position)
-            misses = 0
-        elif abs(_twice_area(points[a], points[b], points[c])) < 1e-9:
-            left.pop(position)
-            misses = 0
-        else:
-            position += 1
-            misses += 1
-    if len(left) == 3:
-        faces.append((left[0], left[1], left[2]))
-    return np.array(faces, np.int64).reshape(-1, 3)
-
-
-def _twice_area(a: list[float], b: list[float], c: list[float]) -> float:
-    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
-
-
-def _is_ear(points: list[list[float]], left: list[int], a: int, b: int, c: int) -> bool:
-    corner_a, corner_b, corner_c = points[a], points[b], points[c]
-    if _twice_area(corner_a, corner_b, corner_c) <= 1e-9:
-        return False
-    for other in left:
-        if other in (a, b, c):
-            continue
-        point = points[other]
-        if (
-            _twice_area(corner_a, corner_b, point) >= 0
-            and _twice_area(corner_b, corner_c, point) >= 0
-            and _twice_area(corner_c, corner_a, point) >= 0
-        ):
-            return False
-    return True
 

@@ -17,6 +17,8 @@ STEP_M = 1.0
 EDGE_STRIP_M = 0.4
 """Asphalt between the outer lane and the kerb."""
 SIDE_BAY_WIDTH_M = 2.3
+SIMPLIFY_M = 0.01
+"""How far outlines may leave the sampled curves to save points."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,7 +263,8 @@ def paved_area(layout: Layout) -> Polygon:
         area = area.buffer(layout.corner_radius_m, quad_segs=8).buffer(-layout.corner_radius_m, quad_segs=8)
     bays = [bay for road in layout.roads for bay in bay_strips(road)]
     area = shapely.union_all([area, *bays])
-    return shapely.set_precision(area.intersection(square()).difference(raised_islands(layout)), 1e-4)
+    area = area.intersection(square()).difference(raised_islands(layout))
+    return shapely.set_precision(area.simplify(SIMPLIFY_M), 1e-4)
 
 
 def raised_islands(layout: Layout) -> Polygon | MultiPolygon:
@@ -270,7 +273,7 @@ def raised_islands(layout: Layout) -> Polygon | MultiPolygon:
     if layout.ring_radius_m:
         radius = layout.ring_radius_m - layout.ring_width_m / 2
         islands.append(Point(*layout.center).buffer(radius, quad_segs=12))
-    return shapely.union_all(islands).intersection(square())
+    return shapely.union_all(islands).intersection(square()).simplify(SIMPLIFY_M)
 
 
 def bay_strips(road: Road) -> list[Polygon]:
