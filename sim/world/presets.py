@@ -1,0 +1,114 @@
+"""Presets of worlds: everything that decides what `bevstack sim make` draws, frozen and identified by a hash."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+
+WORLD_FORMAT_VERSION = 1
+"""Raised whenever the same preset and seed would give other bytes."""
+
+Span = tuple[int, int]
+"""Smallest and largest count, both possible."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crowd:
+    """How many actors a scene gets, before those without room are left out."""
+
+    moving_cars: Span
+    moving_trucks: Span
+    moving_buses: Span
+    towed_trailers: Span
+    moving_motorcycles: Span
+    moving_bicycles: Span
+    parked_cars: Span
+    parked_trucks: Span
+    parked_buses: Span
+    parked_trailers: Span
+    parked_motorcycles: Span
+    parked_bicycles: Span
+    work_zones: Span
+    barrier_rows: Span
+    walkers: Span
+    standing: Span
+    sitting: Span
+    crossing: Span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorldPreset:
+    """A distribution over scenes."""
+
+    name: str
+    town_kinds: tuple[str, ...]
+    """Taken in turn, so that every kind appears equally often."""
+    weather_kinds: tuple[str, ...]
+    """Taken in turn at another stride than the towns."""
+    crowd: Crowd
+    image_width_px: int
+    image_height_px: int
+    jpeg_quality: int
+    keyframes: int
+    """Default number of keyframes (2 Hz) in a scene."""
+    sweeps_per_keyframe: int
+    """LiDAR sweeps from one keyframe to the next at 20 Hz, the keyframe's own included."""
+    has_cameras: bool
+
+
+_CITY = Crowd(
+    moving_cars=(9, 16),
+    moving_trucks=(1, 3),
+    moving_buses=(1, 2),
+    towed_trailers=(0, 1),
+    moving_motorcycles=(2, 4),
+    moving_bicycles=(2, 4),
+    parked_cars=(4, 12),
+    parked_trucks=(1, 2),
+    parked_buses=(0, 1),
+    parked_trailers=(1, 2),
+    parked_motorcycles=(1, 2),
+    parked_bicycles=(1, 3),
+    work_zones=(1, 3),
+    barrier_rows=(1, 2),
+    walkers=(8, 16),
+    standing=(2, 5),
+    sitting=(0, 2),
+    crossing=(1, 3),
+)
+
+STANDARD = WorldPreset(
+    name="standard",
+    town_kinds=("straight", "crossroads", "curve", "t_junction", "roundabout"),
+    weather_kinds=("day", "overcast", "night", "rain", "dusk", "fog"),
+    crowd=_CITY,
+    image_width_px=704,
+    image_height_px=256,
+    jpeg_quality=92,
+    keyframes=20,
+    sweeps_per_keyframe=10,
+    has_cameras=True,
+)
+
+SMOKE = dataclasses.replace(
+    STANDARD, name="smoke", image_width_px=176, image_height_px=64, keyframes=4, sweeps_per_keyframe=2
+)
+
+PRESETS = {preset.name: preset for preset in (STANDARD, SMOKE)}
+
+
+def preset_hash(preset: WorldPreset) -> str:
+    """sha256 of the preset and the format version as canonical JSON, in hexadecimal."""
+    content = {"format_version": WORLD_FORMAT_VERSION, "preset": dataclasses.asdict(preset)}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def preset_named(name: str) -> WorldPreset:
+    """The preset of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"there is no preset '{name}'; known: {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,225 @@
+"""The moving scene: ego vehicle, traffic and people of one town as tracks at 20 Hz.
+
+Everything is decided by the town and a seed. Drivers and walkers avoid each other while the scene plays; afterwards
+every pair of boxes is checked at every step and whoever would still touch somebody is left out, so the tracks never
+overlap.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from bevstack.geometry.transforms import wrap_angle
+from bevstack.sim.world.actors import ActorModel
+from bevstack.sim.world.drive_paths import RUN_OUT_M
+from bevstack.sim.world.pedestrians import crossing_rows, record_walkers, step_walkers
+from bevstack.sim.world.placements import (
+    StreetScene,
+    close_lanes,
+    park_bicycles,
+    park_vehicles,
+    put_barrier_rows,
+    put_bystanders,
+)
+from bevstack.sim.world.presets import WorldPreset
+from bevstack.sim.world.spawning import place_ego, place_vehicles, place_walkers, red_lights
+from bevstack.sim.world.town import Town
+from bevstack.sim.world.traffic_kernels import overlapping_pairs
+from bevstack.sim.world.vehicles import STEP_S, Junctions, Vehicle, record, step_vehicles
+
+EGO_SIZE_LWH = (4.084, 1.85, 1.562)
+"""Box of the ego vehicle in metres."""
+EGO_CENTER_AHEAD_M = 1.3
+"""From the rear axle, the origin of the ego frame, to the box centre."""
+TRACK_STEP_S = STEP_S
+BURN_IN_S = 3.0
+OVERLAP_MARGIN_M = 0.04
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ActorTrack:
+    """One actor through the scene. Between two steps it moves linearly."""
+
+    model: ActorModel
+    times_s: Float[np.ndarray, " T"]
+    """Every 0.05 s while the actor is in town; the scene begins at 0."""
+    poses: Float[np.ndarray, "T 4"]
+    """x, y, z of the ground below, yaw; town frame."""
+    phase_index: Int[np.ndarray, " T"]
+    """Mesh of `model.meshes` to show."""
+    attributes: tuple[str, ...]
+    """nuScenes attribute per step; empty text for none."""
+
+    def step_at(self, time_s: float) -> int:
+        """Index of the last step at or before a time, or -1 when the actor is not in town."""
+        step = int(np.floor((time_s - self.times_s[0]) / TRACK_STEP_S + 1e-6))
+        return step if 0 <= step < len(self.times_s) else -1
+
+    def pose_at(self, time_s: float) -> Float[np.ndarray, " 4"]:
+        """x, y, z, yaw at a time within the track."""
+        return interpolated(self.times_s, self.poses, time_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EgoTrack:
+    """The ego vehicle: its rear-axle centre at 20 Hz."""
+
+    times_s: Float[np.ndarray, " T"]
+    poses: Float[np.ndarray, "T 4"]
+    """x, y, z (0) and yaw of the rear axle; town frame."""
+    speeds_mps: Float[np.ndarray, " T"]
+    accelerations_mps2: Float[np.ndarray, " T"]
+    route: Float[np.ndarray, "P 2"]
+    """The way it follows through the town."""
+    wheelbase_m: float
+
+    def pose_at(self, time_s: float) -> Float[np.ndarray, " 4"]:
+        """x, y, z, yaw at a time of the scene."""
+        return interpolated(self.times_s, self.poses, time_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Traffic:
+    """Everything that moves or stands in one scene."""
+
+    ego: EgoTrack
+    actors: tuple[ActorTrack, ...]
+
+
+def interpolated(times_s: np.ndarray, poses: np.ndarray, time_s: float) -> Float[np.ndarray, " 4"]:
+    """x, y, z, yaw between steps, linear, the short way round for yaw; clamped to the ends."""
+    position = min(max((time_s - times_s[0]) / TRACK_STEP_S, 0.0), len(times_s) - 1.0)
+    low = min(int(position), len(times_s) - 2) if len(times_s) > 1 else 0
+    if len(times_s) == 1:
+        return poses[0].copy()
+    share = position - low
+    out = poses[low] * (1 - share) + poses[low + 1] * share
+    out[3] = wrap_angle(poses[low, 3] + share * wrap_angle(poses[low + 1, 3] - poses[low, 3]))
+    return out
+
+
+def simulate_traffic(town: Town, *, seed: int, duration_s: float, preset: WorldPreset) -> Traffic:
+    """Play a scene of some duration in a town.
+
+    The ego vehicle drives a random route at up to the speed limit; `preset.crowd` says how many others there are.
+    The same arguments give the same tracks.
+    """
+    rng = np.random.default_rng([seed, 7])
+    steps = round(duration_s / STEP_S) + 1
+    ego = place_ego(town, rng, duration_s + BURN_IN_S)
+    way = ego.path.points[int((ego.rear_m + 0.2 * duration_s) / 0.5) :][: int(duration_s * 8.0 / 0.5)]
+    street = StreetScene(town=town, way=way, rng=rng)
+    close_lanes(street, preset.crowd, ego.path)
+    park_vehicles(street, preset.crowd)
+    put_barrier_rows(street, preset.crowd, ego.path)
+    park_bicycles(street, preset.crowd)
+    put_bystanders(street, preset.crowd)
+    vehicles = [ego, *place_vehicles(street, preset.crowd, ego)]
+    walkers = place_walkers(street, preset.crowd, ego, duration_s)
+    junctions = Junctions(town.roads, red_lights(town.roads, ego, rng, duration_s))
+    for vehicle in vehicles:
+        junctions.claim_underneath(vehicle)
+    obstacles = street.obstacle_rows()
+    burn_in = round(BURN_IN_S / STEP_S)
+    for step in range(-burn_in, steps):
+        now_s = step * STEP_S
+        if step >= 0:
+            record(vehicles)
+            record_walkers(walkers)
+        rows = np.concatenate((obstacles, crossing_rows(walkers)))
+        step_vehicles(vehicles, rows, junctions, now_s)
+        step_walkers(walkers, vehicles, ego, now_s, STEP_S)
+    times = np.arange(steps) * STEP_S
+    tracks, groups = [], []
+    for index, vehicle in enumerate(vehicles[1:]):
+        for track in _vehicle_tracks(vehicle, times):
+            tracks.append(track)
+            groups.append(index)
+    for walker in walkers:
+        poses = np.array([(x, y, z, yaw) for (x, y, yaw), z in zip(walker.poses, walker.heights_m)])
+        names = tuple("pedestrian.moving" if moving else "pedestrian.standing" for moving in walker.moving)
+        tracks.append(_track(walker.model, times, poses, np.array(walker.phases), names))
+        groups.append(len(groups) + 10_000)
+    for actor in street.actors:
+        poses = np.tile((*actor.pose[:2], actor.z_m, actor.pose[2]), (steps, 1))
+        phases = np.full(steps, actor.model.standing_phase)
+        tracks.append(_track(actor.model, times, poses, phases, (actor.attribute,) * steps))
+        groups.append(len(groups) + 10_000)
+    ego_track = _ego_track(ego, times)
+    keep = _without_overlaps(ego_track, tracks, np.array(groups))
+    return Traffic(ego=ego_track, actors=tuple(track for track, kept in zip(tracks, keep) if kept))
+
+
+def _track(
+    model: ActorModel, times: np.ndarray, poses: np.ndarray, phases: np.ndarray, attributes: tuple[str, ...]
+) -> ActorTrack:
+    count = len(poses)
+    return ActorTrack(
+        model=model, times_s=times[:count], poses=poses, phase_index=phases.astype(np.int64), attributes=attributes
+    )
+
+
+def _vehicle_tracks(vehicle: Vehicle, times: np.ndarray) -> list[ActorTrack]:
+    if len(vehicle.poses) < 2 or vehicle.model is None:
+        return []
+    speeds = np.array([speed for speed, _ in vehicle.states])
+    is_cycle = vehicle.model.class_name in ("motorcycle", "bicycle")
+    moving, still = ("cycle.with_rider",) * 2 if is_cycle else ("vehicle.moving", "vehicle.stopped")
+    names = tuple(moving if speed > 0.25 else still for speed in speeds)
+    travelled = np.concatenate(([0.0], np.cumsum(speeds[1:] * STEP_S)))
+    phases = (travelled / 1.1).astype(int) % len(vehicle.model.meshes)
+    tracks = []
+    parts = [(vehicle.model, vehicle.poses)]
+    if vehicle.trailer is not None:
+        parts.append((vehicle.trailer, vehicle.trailer_poses))
+    for model, poses in parts:
+        rows = np.array([(x, y, 0.0, yaw) for x, y, yaw in poses])
+        tracks.append(_track(model, times, rows, phases % len(model.meshes), names))
+    return tracks
+
+
+def _ego_track(ego: Vehicle, times: np.ndarray) -> EgoTrack:
+    centers = np.array(ego.poses)
+    yaw = centers[:, 2]
+    x = centers[:, 0] - EGO_CENTER_AHEAD_M * np.cos(yaw)
+    y = centers[:, 1] - EGO_CENTER_AHEAD_M * np.sin(yaw)
+    states = np.array(ego.states)
+    end = int((ego.path.end_m + RUN_OUT_M) / 0.5)
+    return EgoTrack(
+        times_s=times,
+        poses=np.stack((x, y, np.zeros_like(x), yaw), axis=1),
+        speeds_mps=states[:, 0],
+        accelerations_mps2=states[:, 1],
+        route=ego.path.points[:end:2],
+        wheelbase_m=ego.wheelbase_m,
+    )
+
+
+def _without_overlaps(ego: EgoTrack, tracks: list[ActorTrack], groups: np.ndarray) -> Bool[np.ndarray, " A"]:
+    """Which tracks to keep so that no two boxes ever overlap and none touches the ego vehicle.
+
+    Lorry and trailer share a group: they go together.
+    """
+    steps, actors = len(ego.times_s), len(tracks)
+    rectangles = np.zeros((steps, actors + 1, 5))
+    present = np.zeros((steps, actors + 1), bool)
+    for k, track in enumerate(tracks):
+        count = len(track.times_s)
+        rectangles[:count, k, :3] = track.poses[:, [0, 1, 3]]
+        rectangles[:, k, 3:] = np.array(track.model.size_lwh[:2]) / 2 + OVERLAP_MARGIN_M
+        present[:count, k] = True
+    yaw = ego.poses[:, 3]
+    ahead = np.stack((np.cos(yaw), np.sin(yaw)), axis=1) * EGO_CENTER_AHEAD_M
+    rectangles[:, actors, :2], rectangles[:, actors, 2] = ego.poses[:, :2] + ahead, yaw
+    rectangles[:, actors, 3:] = np.array(EGO_SIZE_LWH[:2]) / 2 + OVERLAP_MARGIN_M
+    present[:, actors] = True
+    pairs = overlapping_pairs(rectangles, present)
+    keep = np.ones(actors, bool)
+    for k in np.flatnonzero(pairs[actors, :actors]):
+        keep[groups == groups[k]] = False
+    while True:
+        counts = (pairs[:actors, :actors] & keep[:, None] & keep[None]).sum(1)
+        if not counts.any():
+            return keep
+        keep[groups == groups[int(np.argmax(counts))]] = False
