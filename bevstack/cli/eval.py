@@ -76,7 +76,7 @@ def _from_model(args: argparse.Namespace) -> tuple[Any, dict[str, Any], dict[str
     sessions = {modality: checkpoint.session(device) for modality in modalities}
     indices = spread(len(frames), args.limit)
     found = predict(sessions, frames, indices)
-    to_score = {
+    to_score: dict[str, Any] = {
         modality: ToScore(
             records=predictions.records,
             meta=SubmissionMeta.of_modality(modality),

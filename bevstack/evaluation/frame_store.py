@@ -35,12 +35,12 @@ class ShownBoxes:
     counted: np.ndarray
     """bool (N,)."""
 
-    def rows(self, with_score: bool) -> list[list[float]]:
+    def rows(self, with_score: bool) -> list[list[float | None]]:
         """x, y, z, length, width, height, yaw, vx, vy, class index, counted (0 or 1), and the score."""
         boxes = np.round(self.detections.boxes.rows.astype(np.float64), 3)
-        rows: list[list[float]] = []
+        rows: list[list[float | None]] = []
         for index in range(len(self.detections)):
-            row = [None if np.isnan(value) else value for value in boxes[index].tolist()]
+            row: list[float | None] = [None if np.isnan(value) else value for value in boxes[index].tolist()]
             row += [int(self.detections.boxes.class_index[index]), int(self.counted[index])]
             if with_score:
                 row.append(round(float(self.detections.scores[index]), SCORE_DECIMALS))

@@ -1,7 +1,7 @@
 """From predictions to a results folder: metrics, submission files, per-frame counts, and frames for the report.
 
-The results folder OUT holds `metrics.json` (every number, with protocol, data and checkpoint), `curves.json` (precision
-and error curves), `frame_counts.json` (matched, missed and false boxes of every frame), `submission_<modality>.json` (the
+The results folder holds `metrics.json` (every number, with protocol, data and checkpoint), `curves.json` (precision and
+error curves), `frame_counts.json` (matched, missed and false boxes of every frame), `submission_<modality>.json` (the
 official file) and `frames/` (what the report shows).
 """
 
