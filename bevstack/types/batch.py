@@ -1,5 +1,6 @@
 """What a model receives (`Batch`, only what a car can know) and what a loss receives (`Labels`)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
@@ -39,7 +40,11 @@ class Batch:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
         """The same batch on another device."""
-        return _moved(self, device, non_blocking)
+        return _changed(self, lambda part: part.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "Batch":
+        """The same batch in page-locked memory (what a `DataLoader` with pin_memory calls)."""
+        return _changed(self, Tensor.pin_memory)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,19 +61,23 @@ class Labels:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Labels":
         """The same labels on another device."""
-        return _moved(self, device, non_blocking)
+        return _changed(self, lambda part: part.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "Labels":
+        """The same labels in page-locked memory."""
+        return _changed(self, Tensor.pin_memory)
 
 
 _TensorsT = TypeVar("_TensorsT", Batch, Labels)
 
 
-def _moved(item: _TensorsT, device: torch.device | str, non_blocking: bool) -> _TensorsT:
-    """A copy of a dataclass of tensors and tuples of tensors with every tensor on `device`."""
+def _changed(item: _TensorsT, change: Callable[[Tensor], Tensor]) -> _TensorsT:
+    """A copy of a dataclass of tensors and tuples of tensors with every tensor changed by a function."""
     changes: dict[str, Any] = {}
     for field in fields(item):
         value = getattr(item, field.name)
         if isinstance(value, Tensor):
-            changes[field.name] = value.to(device, non_blocking=non_blocking)
+            changes[field.name] = change(value)
         elif isinstance(value, tuple) and value and isinstance(value[0], Tensor):
-            changes[field.name] = tuple(part.to(device, non_blocking=non_blocking) for part in value)
+            changes[field.name] = tuple(change(part) for part in value)
     return replace(item, **changes)

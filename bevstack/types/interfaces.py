@@ -1,7 +1,7 @@
 """The seams between parts. Anything with these methods fits; nothing has to inherit."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -18,6 +18,7 @@ HeadOutput = Any
 OutputT = TypeVar("OutputT")
 
 
+@runtime_checkable
 class FrameSource(Protocol):
     """A sequence of frames: a data set, a recorded drive, a simulated world."""
 
@@ -28,6 +29,7 @@ class FrameSource(Protocol):
         """Frame `index`, in order of scene and time."""
 
 
+@runtime_checkable
 class SensorEncoder(Protocol):
     """Turns one sensor's part of a batch into features on the grid."""
 
@@ -37,6 +39,7 @@ class SensorEncoder(Protocol):
         """Features of this sensor; `valid` is False everywhere in frames where the sensor is missing."""
 
 
+@runtime_checkable
 class BevFuser(Protocol):
     """Joins features of several sources on one grid. Built with `in_channels: dict[source, channels]`."""
 
@@ -50,6 +53,7 @@ class BevFuser(Protocol):
         """
 
 
+@runtime_checkable
 class Head(Protocol[OutputT]):
     """A task on top of fused BEV features. Any nn.Module with these three methods is a head."""
 
@@ -63,6 +67,7 @@ class Head(Protocol[OutputT]):
         """Physical quantities in the ego frame, one part for each frame: metres, radians, metres per second."""
 
 
+@runtime_checkable
 class Planner(Protocol):
     """Decides where to drive."""
 
