@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 # Every annotated shape and dtype in these packages is checked while the tests run, and costs nothing otherwise.
@@ -20,6 +21,11 @@ _HOOK = install_import_hook(
 import torch  # noqa: E402
 
 torch.set_num_threads(1)
+
+
+# The same examples on every machine, and no failure because a machine is busy.
+settings.register_profile("bevstack", deadline=None, derandomize=True, max_examples=60, database=None)
+settings.load_profile("bevstack")
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ frame and the generator alone.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -30,6 +30,7 @@ from bevstack.types.boxes import BoxIndex
 from bevstack.types.frame import CameraImage, EgoState, Frame, PointIndex
 
 
+@runtime_checkable
 class Augmentation(Protocol):
     """Anything that turns a frame into another with the randomness of a generator."""
 

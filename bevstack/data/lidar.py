@@ -9,6 +9,7 @@ each sweep is moved by the ego motion since it was taken. Here it is one pass fr
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import no_type_check
 
 import numba
 import numpy as np
@@ -79,6 +80,7 @@ def accumulate_sweeps(
 
 
 @numba.njit(nogil=True, cache=True)
+@no_type_check  # the checks that tests switch on cannot be compiled
 def _append_moved(
     raw: np.ndarray, T_moved: np.ndarray, age: float, min_distance: float, out: np.ndarray, used: int
 ) -> tuple[int, int]:

@@ -1,5 +1,7 @@
 """Oriented boxes: corners, points inside, overlap seen from above."""
 
+from typing import no_type_check
+
 import numba
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -55,6 +57,7 @@ def footprints(rows: Float[np.ndarray, "N 9"]) -> Float[np.ndarray, "N 4 2"]:
 
 
 @numba.njit(cache=True)
+@no_type_check  # the checks that tests switch on cannot be compiled
 def _clipped_area(subject: np.ndarray, clip: np.ndarray) -> float:
     """Area of the intersection of two convex counter-clockwise quadrilaterals (Sutherland-Hodgman)."""
     poly = np.empty((16, 2))
@@ -88,6 +91,7 @@ def _clipped_area(subject: np.ndarray, clip: np.ndarray) -> float:
 
 
 @numba.njit(cache=True)
+@no_type_check
 def _pairwise_bev_iou(a: np.ndarray, b: np.ndarray, area_a: np.ndarray, area_b: np.ndarray) -> np.ndarray:
     out = np.zeros((len(a), len(b)), np.float32)
     center_a, center_b = np.empty((len(a), 3)), np.empty((len(b), 3))
