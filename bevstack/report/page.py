@@ -31,6 +31,8 @@ CLASS_COLOURS = {
 
 _DISTANCE_COLOURS = {"0.5": "var(--c1)", "1.0": "var(--c2)", "2.0": "var(--c3)", "4.0": "var(--c4)"}
 _ERROR_UNITS = {"ATE": "m", "ASE": "1 - IoU", "AOE": "rad", "AVE": "m/s", "AAE": "1 - accuracy"}
+_MIN_ERROR_RANGE = 0.1
+"""Errors below this fill no chart: noise would look like a trend."""
 _ERROR_TITLES = {
     "ATE": "translation",
     "ASE": "size",
@@ -108,7 +110,7 @@ def _precision_charts(content: ReportContent, primary: str | None) -> list[str]:
             Line(label=f"{float(d):g} m", x=curves["recall"], y=y, colour=_DISTANCE_COLOURS[d])
             for d, y in curves["precision"].items()
         ]
-        title = f"{name.replace('_', ' ')}  AP {ap:.3f}"
+        title = f"{name.replace('_', ' ')} · AP {ap:.3f}"
         charts.append(line_chart(title, lines, x_label="recall", y_label="precision", x_range=(0, 1), y_range=(0, 1)))
     return charts
 
@@ -128,7 +130,9 @@ def _error_charts(content: ReportContent, primary: str | None) -> list[str]:
         ]
         if lines:
             title = f"{error}: {_ERROR_TITLES[error]}"
-            charts.append(line_chart(title, lines, x_label="recall", y_label=unit, x_range=(0, 1)))
+            highest = max((value for line in lines for value in line.y), default=0.0)
+            y_range = (0.0, _MIN_ERROR_RANGE) if highest < _MIN_ERROR_RANGE else None
+            charts.append(line_chart(title, lines, x_label="recall", y_label=unit, x_range=(0, 1), y_range=y_range))
     return charts
 
 

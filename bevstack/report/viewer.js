@@ -232,6 +232,7 @@ function startViewer(data) {
     while (grid.children.length < present.length) {
       const figure = document.createElement("figure");
       figure.append(document.createElement("canvas"), document.createElement("figcaption"));
+      figure.addEventListener("click", () => figure.classList.toggle("large"));
       grid.append(figure);
     }
     present.forEach((camera, k) => {
