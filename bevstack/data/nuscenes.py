@@ -315,14 +315,16 @@ def motion_from_past(
 ) -> tuple[float, float, float]:
     """(speed in m/s, acceleration in m/s^2, yaw rate in rad/s) at the newest of some poses, newest first.
 
-    Way along the present heading and yaw are fitted by a parabola in time that passes through the present; with two
+    Way driven (negative backwards) and yaw are fitted by a parabola in time that passes through the present; with two
     poses by a line (acceleration 0); with one, all three are NaN: the future is not looked at.
     """
     if len(ages_s) < 2:
         return float("nan"), float("nan"), float("nan")
     time_s = -ages_s[1:]
-    forward = T_global_ego[0, :3, 0]
-    way_m = (T_global_ego[1:, :3, 3] - T_global_ego[0, :3, 3]) @ forward
+    forward = T_global_ego[1:, :3, 0] + T_global_ego[:-1, :3, 0]
+    forward /= np.linalg.norm(forward, axis=1, keepdims=True)
+    steps_m = np.einsum("ij,ij->i", np.diff(T_global_ego[:, :3, 3], axis=0), forward)
+    way_m = np.cumsum(steps_m)  # of each pose, seen from the present: negative where the vehicle drove forward
     yaw = wrap_angle(yaw_of(T_global_ego[1:]) - yaw_of(T_global_ego[:1]))
     terms = np.stack((time_s, 0.5 * time_s**2), axis=1)[:, : min(2, len(time_s))]
     fit = np.linalg.lstsq(terms, np.stack((way_m, yaw), axis=1), rcond=None)[0]
