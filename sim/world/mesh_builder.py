@@ -17,7 +17,9 @@ STATIC_MANMADE = 28
 STATIC_OTHER = 29
 STATIC_VEGETATION = 30
 
-_BOX_CORNERS = np.array([(x, y, z) for z in (0.0, 1.0) for x, y in ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))])
+_BOX_CORNERS = np.array(
+    [(x, y, z) for z in (0.0, 1.0) for x, y in ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))]
+)
 _BOX_SIDES = ((0, 1, 5, 4), (1, 2, 6, 5), (2, 3, 7, 6), (3, 0, 4, 7), (4, 5, 6, 7))
 
 
@@ -125,4 +127,3 @@ def to_world(local: Float[np.ndarray, "*N 3"], pose: tuple[float, float, float])
     moved[..., 0] = x + cos * local[..., 0] - sin * local[..., 1]
     moved[..., 1] = y + sin * local[..., 0] + cos * local[..., 1]
     return moved
-

@@ -148,7 +148,10 @@ class _TownRecords:
         drivable = layers.add("drivable_area", polygon_tokens=polygons)
         segments = [
             layers.add(
-                "road_segment", polygon_token=self._polygon(area), is_intersection=crossing, drivable_area_token=drivable
+                "road_segment",
+                polygon_token=self._polygon(area),
+                is_intersection=crossing,
+                drivable_area_token=drivable,
             )
             for area, crossing in zip(roads.road_segments, roads.segment_is_intersection, strict=True)
         ]
@@ -222,9 +225,7 @@ class _TownRecords:
     def _dividers(self, segments: list[str]) -> None:
         for line, segment in zip(self.roads.road_dividers, self.roads.divider_segments, strict=True):
             points = _simplified(np.asarray(line.coords)) + self.shift
-            self.layers.add(
-                "road_divider", line_token=self.layers.line(points), road_segment_token=segments[segment]
-            )
+            self.layers.add("road_divider", line_token=self.layers.line(points), road_segment_token=segments[segment])
         for line in self.roads.lane_dividers:
             points = _simplified(np.asarray(line.coords)) + self.shift
             self.layers.add(

@@ -7,11 +7,12 @@ import shapely
 from jaxtyping import Float
 from shapely.geometry import Polygon
 
+from bevstack.sim.world.buildings import add_buildings
 from bevstack.sim.world.mesh import Mesh
 from bevstack.sim.world.mesh_builder import MeshBuilder
 from bevstack.sim.world.polylines import resample
 from bevstack.sim.world.roads import RoadNetwork
-from bevstack.sim.world.street_furniture import add_furniture, lamp_places
+from bevstack.sim.world.street_furniture import add_furniture, add_lamp, lamp_places
 from bevstack.sim.world.town_lanes import crossing_path, lay_lanes
 from bevstack.sim.world.town_layout import (
     TOWN_KINDS,
@@ -22,9 +23,11 @@ from bevstack.sim.world.town_layout import (
     raised_islands,
     square,
 )
-from bevstack.sim.world.town_parking import ParkingLot, bays_with_yaw, make_lots, side_slots, work_zones
 from bevstack.sim.world.town_paint import add_paint
+from bevstack.sim.world.town_parking import ParkingLot, bays_with_yaw, make_lots, side_slots, work_zones
+from bevstack.sim.world.town_sites import Sites
 from bevstack.sim.world.town_surface import KERB_HEIGHT_M, Ground, add_ground, add_lot, divide_ground
+from bevstack.sim.world.vegetation import add_vegetation
 
 __all__ = ["KERB_HEIGHT_M", "TOWN_KINDS", "TOWN_SIZE_M", "Town", "make_town"]
 
@@ -71,16 +74,20 @@ def make_town(kind: str, rng: np.random.Generator) -> Town:
     add_paint(builder, layout, roads, rng)
     for lot in lots:
         add_lot(builder, lot)
-    paths = _sidewalk_paths(layout, surface)
-    lamps = lamp_places(layout, surface, rng)
-    add_furniture(builder, layout, surface, ground, lots, lamps, rng)
+    sites = Sites(layout, surface, lots)
+    lamps = lamp_places(layout, sites, rng)
+    for lamp in lamps:
+        add_lamp(builder, lamp)
+    add_buildings(builder, layout, sites, rng)
+    add_furniture(builder, layout, roads, lots, sites, rng)
+    add_vegetation(builder, layout, sites, rng)
     slots = np.concatenate([side_slots(road) for road in layout.roads] + [lot.slots for lot in lots])
     return Town(
         kind=kind,
         roads=_with_places(roads, layout, ground, lots),
         mesh=builder.build(),
         parking_slots=slots,
-        sidewalk_paths=paths,
+        sidewalk_paths=_sidewalk_paths(layout, surface),
         crossing_paths=tuple(crossing_path(road) for road in layout.roads),
         work_zones=tuple(work_zones(layout, rng)),
         street_lamps=np.array([lamp.head for lamp in lamps]).reshape(-1, 3),

@@ -89,7 +89,9 @@ def _in_square(points: np.ndarray) -> LineString:
 def _road_lanes(draft: _Draft, index: int, road: Road) -> None:
     line = cut(road.reference, road.mouth_m, road.length_m)
     draft.leaving[index], draft.entering[index] = [], []
-    middle = "NIL" if road.median_m >= 1.5 else "SINGLE_SOLID_YELLOW" if road.forward_lanes == 1 else "DOUBLE_SOLID_WHITE"
+    middle = (
+        "NIL" if road.median_m >= 1.5 else "SINGLE_SOLID_YELLOW" if road.forward_lanes == 1 else "DOUBLE_SOLID_WHITE"
+    )
     for forward, count, group in (
         (True, road.forward_lanes, draft.leaving[index]),
         (False, road.backward_lanes, draft.entering[index]),
@@ -273,4 +275,3 @@ def _road_blocks(draft: _Draft, layout: Layout) -> tuple[RoadBlock, ...]:
         result.append(RoadBlock(polygon=right, lanes=tuple(draft.leaving[index]), segment=index))
         result.append(RoadBlock(polygon=left, lanes=tuple(draft.entering[index]), segment=index))
     return tuple(result)
-

@@ -9,7 +9,7 @@ from bevstack.sim.world.polylines import at_stations, clip_to_square, cut, offse
 from bevstack.sim.world.roads import RoadNetwork
 from bevstack.sim.world.town_lanes import CROSSING_WIDTH_M
 from bevstack.sim.world.town_layout import SIDE_BAY_WIDTH_M, TOWN_SIZE_M, Layout, Road, bay_spans, crossing_station
-from bevstack.sim.world.town_parking import LOT_BAY_LENGTH_M, LOT_BAY_WIDTH_M, SIDE_BAY_LENGTH_M, ParkingLot
+from bevstack.sim.world.town_parking import SIDE_BAY_LENGTH_M
 from bevstack.sim.world.town_surface import CELL_M
 
 PAINT_HEIGHT_M = 0.012
@@ -168,4 +168,3 @@ def _arrow(builder: MeshBuilder, pose: tuple[float, float, float], turns: set[st
         world = np.stack((x + cos * turned[:, 0] - sin * turned[:, 1], y + sin * turned[:, 0] + cos * turned[:, 1]), 1)
         quads.append(np.concatenate((world, np.full((4, 1), PAINT_HEIGHT_M)), axis=1))
     builder.quads(np.stack(quads), WHITE, Material.LANE_PAINT, FLAT_DRIVEABLE)
-

@@ -51,7 +51,9 @@ def divide_ground(layout: Layout, drivable: Polygon, crossings: tuple[Polygon, .
     return Ground(sidewalk=sidewalk, kerb=kerb, grass=grass, islands=islands)
 
 
-def add_ground(builder: MeshBuilder, layout: Layout, drivable: Polygon, ground: Ground, rng: np.random.Generator) -> None:
+def add_ground(
+    builder: MeshBuilder, layout: Layout, drivable: Polygon, ground: Ground, rng: np.random.Generator
+) -> None:
     """Add every horizontal surface and the kerb walls."""
     tone = int(rng.integers(62, 92))
     asphalt: Rgb = (tone, tone, tone + 3)
