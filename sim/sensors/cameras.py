@@ -204,9 +204,9 @@ def _picture(
 
 def _placed_vertices(close: _Actors) -> Float32[np.ndarray, "V 3"]:
     out = np.empty_like(close.vertices)
-    for k, T in enumerate(close.T_global_actor):
+    for k, T_global in enumerate(close.T_global_actor):
         part = slice(close.vertex_start[k], close.vertex_start[k + 1])
-        out[part] = close.vertices[part] @ T[:3, :3].T.astype(np.float32) + T[:3, 3].astype(np.float32)
+        out[part] = close.vertices[part] @ T_global[:3, :3].T.astype(np.float32) + T_global[:3, 3].astype(np.float32)
     return out
 
 

@@ -1,4 +1,4 @@
-"""From radiance to the picture that a camera delivers: lens blur, bloom, rain, exposure, vignette, noise, tone curve."""
+"""From radiance to the picture a camera delivers: lens blur, bloom, rain, exposure, vignette, noise, tone curve."""
 
 import cv2
 import numba
@@ -8,7 +8,8 @@ from jaxtyping import Float32, UInt8
 from bevstack.sim.sensors.hashing import bell, mix
 from bevstack.sim.sensors.weather import Weather
 
-_MIDDLE_GREY = 0.36
+_MIDDLE_GREY_BY_DAY = 0.36
+_MIDDLE_GREY_AFTER_DARK = 0.13
 _TONE_STEPS = 4096
 _TONE_WHITE = 4.0
 _READ_NOISE = 0.0016
@@ -44,7 +45,7 @@ def develop(radiance: Float32[np.ndarray, "H W 3"], weather: Weather, seed: int)
         _add_bloom(soft)
     if weather.rain_rate_mm_per_h > 0.0:
         _add_rain(soft, weather, generator)
-    gain = _exposure(soft, weather.exposure)
+    gain = _exposure(soft, weather.exposure, _MIDDLE_GREY_AFTER_DARK if weather.is_dark else _MIDDLE_GREY_BY_DAY)
     balance = (gain * (1.0 + 0.02 * generator.standard_normal(3))).astype(np.float64)
     picture = np.empty(soft.shape, np.uint8)
     key = np.uint64(generator.integers(1 << 62))
@@ -52,12 +53,12 @@ def develop(radiance: Float32[np.ndarray, "H W 3"], weather: Weather, seed: int)
     return picture
 
 
-def _exposure(radiance: np.ndarray, nominal: float) -> float:
-    """Gain that brings the picture near middle grey, at most 2.2 times off the nominal one."""
+def _exposure(radiance: np.ndarray, nominal: float, target: float) -> float:
+    """Gain that brings the picture near the target, at most 2.2 times off the nominal one."""
     luminance = radiance[::4, ::4] @ np.array((0.2126, 0.7152, 0.0722), np.float32)
     # Lamps and the sun must not darken everything else.
     mean = float(np.minimum(luminance * nominal, 1.5).mean(dtype=np.float64))
-    return nominal * float(np.clip((_MIDDLE_GREY / max(mean, 1e-6)) ** 0.55, 1 / 2.2, 2.2))
+    return nominal * float(np.clip((target / max(mean, 1e-6)) ** 0.55, 1 / 2.2, 2.2))
 
 
 def _add_bloom(radiance: np.ndarray) -> None:

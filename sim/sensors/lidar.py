@@ -1,7 +1,7 @@
 """LIDAR_TOP: a 32-beam spinning LiDAR (Velodyne HDL-32E) by exact ray casting, with the flaws of the real one.
 
 A sweep is a full grid of 1085 columns x 32 rings = 34,720 points at 20 Hz, in the order of real nuScenes files:
-column by column clockwise from the left of the car, ring 0 (lowest) first, so `points.reshape(-1, 32, 5)[:, i, 4] == i`.
+column by column clockwise from the left of the car, lowest ring first: `points.reshape(-1, 32, 5)[:, i, 4] == i`.
 As in real files a ray without return keeps its place in the grid as a point within a few centimetres of the sensor;
 whoever drops points nearer than 1 m (the nuScenes devkit, this package) drops them with the returns from the car's own
 roof. The sweep is a snapshot at one instant, which is what nuScenes' motion compensation leaves of the static world.

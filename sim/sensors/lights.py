@@ -14,7 +14,7 @@ GRID_CELLS = 40
 """The grid covers 160 m around the camera."""
 _SLOTS = 12
 
-# Columns of a light: x y z, r g b (intensity in radiance times square metres), direction, cosine of the cone, reach [m].
+# Columns of a light: x y z, r g b (intensity in radiance times m^2), direction, cosine of the cone, reach [m].
 LIGHT_COLUMNS = 11
 
 _STREET_RGB = (5.2, 4.2, 2.8)

@@ -141,12 +141,12 @@ def rasterise(
     corners = np.empty((3, 3))
     for entry in range(len(chunks)):
         chunk = chunks[entry]
-        T = T_cam_chunk[entry]
+        T_cam = T_cam_chunk[entry]
         first_vertex = vertex_start[chunk]
         for v in range(vertex_start[chunk + 1] - first_vertex):
             x, y, z = vertices[first_vertex + v, 0], vertices[first_vertex + v, 1], vertices[first_vertex + v, 2]
             for axis in range(3):
-                placed[v, axis] = T[axis, 0] * x + T[axis, 1] * y + T[axis, 2] * z + T[axis, 3]
+                placed[v, axis] = T_cam[axis, 0] * x + T_cam[axis, 1] * y + T_cam[axis, 2] * z + T_cam[axis, 3]
             if placed[v, 2] >= NEAR_M:
                 _to_screen(screen, v + 8, placed[v, 0], placed[v, 1], placed[v, 2], K_cam)
         stamp_value = entry if counted else -1

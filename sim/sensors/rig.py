@@ -35,7 +35,7 @@ class CameraSpec:
     """Camera coordinates (x right, y down, z forward) to pixels of the 1600x900 image."""
     T_ego_cam: Float[np.ndarray, "4 4"]
     exposure_offset_s: float
-    """Exposure time minus the end of the LiDAR sweep (the key frame's time): the cameras fire as the LiDAR beam passes."""
+    """Exposure time minus the end of the LiDAR sweep (the key frame): a camera fires as the beam passes it."""
 
 
 def _camera(

@@ -1,5 +1,6 @@
 """What the sensors look at: the static world prepared once, actors placed anew for every exposure and sweep."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -78,7 +79,7 @@ class SurfaceModel:
         TriangleMesh(scene, self.vertices, self.faces)
         return scene
 
-    @property
+    @cached_property
     def sphere(self) -> Float[np.ndarray, "4"]:
         """Centre and radius of a sphere around everything, in the mesh's frame."""
         if not len(self.vertices):

@@ -205,11 +205,13 @@ def shade(
             vx, vy, vz = dx / stretch, dy / stretch, dz / stretch
             if face == NO_FACE:
                 _sky(air, vx, vy, vz, True, sky)
-                # Beyond the edge of the world: dull land in the haze.
-                land = min(1.0, max(0.0, -vz * 60.0))
+                if vz < -1e-4:  # beyond the edge of the world: dull land that fades into the haze
+                    clear = np.exp(-(air.extinction + 4e-3) * max(camera[2], 1.0) / -vz)
+                    for c in range(3):
+                        land = 0.10 * (air.ambient_rgb[c] + 0.5 * air.sun_rgb[c])
+                        sky[c] = land * clear + air.fog_rgb[c] * (1.0 - clear)
                 for c in range(3):
-                    far = 0.55 * air.fog_rgb[c] + 0.08 * air.ambient_rgb[c]
-                    radiance[v, u, c] = sky[c] * (1.0 - land) + far * land
+                    radiance[v, u, c] = sky[c]
                 continue
             is_static = face < num_static
             part = face if is_static else face - num_static

@@ -30,7 +30,7 @@ class ShadowMap:
 def _draw(
     vertices: Float32[np.ndarray, "V 3"],
     faces: Int32[np.ndarray, "F 3"],
-    T: Float[np.ndarray, "3 4"],
+    T_sun_global: Float[np.ndarray, "3 4"],
     height: Float32[np.ndarray, "S S"],
 ) -> None:
     """Keep the highest surface per cell; both sides of a triangle cast shadow."""
@@ -39,7 +39,12 @@ def _draw(
     for v in range(len(vertices)):
         x, y, z = vertices[v, 0], vertices[v, 1], vertices[v, 2]
         for axis in range(3):
-            placed[v, axis] = T[axis, 0] * x + T[axis, 1] * y + T[axis, 2] * z + T[axis, 3]
+            placed[v, axis] = (
+                T_sun_global[axis, 0] * x
+                + T_sun_global[axis, 1] * y
+                + T_sun_global[axis, 2] * z
+                + T_sun_global[axis, 3]
+            )
     for f in range(len(faces)):
         i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
         x0, y0, z0 = placed[i, 0], placed[i, 1], placed[i, 2]
@@ -122,12 +127,17 @@ def _drawn(
 
 @numba.njit(cache=True, nogil=True)
 def lit_fraction(
-    x: float, y: float, z: float, T: Float[np.ndarray, "3 4"], height: Float32[np.ndarray, "S S"], bias_m: float
+    x: float,
+    y: float,
+    z: float,
+    T_sun_global: Float[np.ndarray, "3 4"],
+    height: Float32[np.ndarray, "S S"],
+    bias_m: float,
 ) -> float:
     """Share of sunlight, 0 to 1, at a global point: four neighbouring cells compared, then blended."""
-    u = T[0, 0] * x + T[0, 1] * y + T[0, 2] * z + T[0, 3]
-    v = T[1, 0] * x + T[1, 1] * y + T[1, 2] * z + T[1, 3]
-    w = T[2, 0] * x + T[2, 1] * y + T[2, 2] * z + bias_m
+    u = T_sun_global[0, 0] * x + T_sun_global[0, 1] * y + T_sun_global[0, 2] * z + T_sun_global[0, 3]
+    v = T_sun_global[1, 0] * x + T_sun_global[1, 1] * y + T_sun_global[1, 2] * z + T_sun_global[1, 3]
+    w = T_sun_global[2, 0] * x + T_sun_global[2, 1] * y + T_sun_global[2, 2] * z + bias_m
     size = height.shape[0]
     i, j = int(np.floor(u)), int(np.floor(v))
     if i < 0 or j < 0 or i >= size - 1 or j >= size - 1:

@@ -59,8 +59,9 @@ def pattern(material: int, x: float, y: float, z: float, nx: float, ny: float, n
         crack = _fade(footprint_m, 0.20)
         if crack > 0.0:
             ridge = abs(value_noise(u * 0.31, v * 0.31, 3) + 0.15 * value_noise(u * 2.0, v * 2.0, 4) - 0.58)
-            if ridge < 0.012:
-                value *= 1.0 - 0.45 * crack
+            # Only some places are cracked, and cracks are narrow and tarred at best.
+            if ridge < 0.006 and value_noise(u * 0.05, v * 0.05, 18) > 0.55:
+                value *= 1.0 - 0.35 * crack
         return value
     if material == _LANE_PAINT:
         fine = _fade(footprint_m, 0.25)

@@ -71,7 +71,7 @@ _LOOK: dict[str, tuple[tuple[float, float], Rgb, Rgb, Rgb, Rgb, tuple[float, flo
     "fog": ((25, 55), (0.0, 0.0, 0.0), (0.46, 0.48, 0.50), (0.60, 0.62, 0.64), (0.62, 0.64, 0.66), (0.022, 0.050)),
 }
 _EXPOSURE = {"day": 0.80, "overcast": 1.15, "dusk": 2.0, "night": 5.0, "rain": 1.55, "fog": 1.05}
-_NOISE = {"day": 1.0, "overcast": 1.2, "dusk": 2.2, "night": 4.5, "rain": 1.6, "fog": 1.2}
+_NOISE = {"day": 1.0, "overcast": 1.2, "dusk": 1.8, "night": 3.0, "rain": 1.6, "fog": 1.2}
 
 
 def make_weather(kind: str, rng: np.random.Generator) -> Weather:
