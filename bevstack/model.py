@@ -1,6 +1,7 @@
 """Sensor encoders -> one bird's-eye view -> task heads."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ class CameraBevEncoder(nn.Module):
         lift: Makes the lift from `in_channels` and `stride`.
     """
 
-    def __init__(self, *, backbone: nn.Module, lift: Callable[..., nn.Module]) -> None:
+    def __init__(self, *, backbone: Any, lift: Callable[..., Any]) -> None:
         super().__init__()
         self.backbone = backbone
         self.lift = lift(in_channels=backbone.out_channels, stride=backbone.stride)
@@ -46,19 +47,19 @@ class DrivingModel(nn.Module):
     def __init__(
         self,
         *,
-        encoders: Mapping[str, nn.Module],
-        fuser: Callable[..., nn.Module],
-        heads: Mapping[str, Callable[..., nn.Module]],
-        backbone: Callable[..., nn.Module] | None = None,
+        encoders: Mapping[str, Any],
+        fuser: Callable[..., Any],
+        heads: Mapping[str, Callable[..., Any]],
+        backbone: Callable[..., Any] | None = None,
     ) -> None:
         super().__init__()
         if not encoders or not heads:
             raise ValueError(f"a model needs an encoder and a head, got encoders={list(encoders)} heads={list(heads)}")
-        self.encoders = nn.ModuleDict(encoders)
+        self.encoders: Any = nn.ModuleDict(encoders)
         self.fuser = fuser(in_channels={name: encoder.out_channels for name, encoder in encoders.items()})
         self.backbone = None if backbone is None else backbone(in_channels=self.fuser.out_channels)
         features = self.fuser if self.backbone is None else self.backbone
-        self.heads = nn.ModuleDict({name: head(in_channels=features.out_channels) for name, head in heads.items()})
+        self.heads: Any = nn.ModuleDict({name: head(in_channels=features.out_channels) for name, head in heads.items()})
 
     def forward(self, batch: Batch) -> dict[str, HeadOutput]:
         """Raw output of every head."""

@@ -8,16 +8,22 @@ Letters: B frames, N cameras, P feature cells of all cameras together, D depth b
 M LiDAR points.
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from bevstack.fusion.lidar_depth import depth_histogram
 from bevstack.fusion.voxel_pool import PoolBackend, voxel_pool
-from bevstack.geometry.cameras import project, unproject
+from bevstack.geometry.cameras import unproject
 from bevstack.geometry.transforms import inverse, transform_points
 from bevstack.types.batch import Batch
 from bevstack.types.bev import BevFeatures, BevGrid
 from bevstack.types.frame import PointIndex
+
+_SEEN_HEIGHTS_M = (0.0, 1.5)
+"""Road, and the height of a camera, which is in the picture even right in front of it."""
 
 
 class DepthBins(nn.Module):
@@ -43,10 +49,6 @@ class DepthBins(nn.Module):
         """Middle of each bin in metres along the optical axis."""
         return (self.edges_m[1:] + self.edges_m[:-1]) / 2
 
-    def index_of(self, depth_m: Float[Tensor, "*b"]) -> Int[Tensor, "*b"]:
-        """Bin of each depth; -1 or `count` outside the range."""
-        return torch.bucketize(depth_m, self.edges_m, right=True) - 1
-
 
 class LiftSplat(nn.Module):
     """Image features to bird's-eye features.
@@ -61,12 +63,13 @@ class LiftSplat(nn.Module):
         depth_range_m: Nearest and farthest depth along the optical axis.
         depth_bins: Number of bins.
         depth_growth: How much wider far bins are, see `DepthBins`.
+        refine_layers: Number of 3x3 convolutions on the grid after the splat, which close the gaps between rays.
         use_lidar_depth: Whether LiDAR depth helps the depth network. Frames without LiDAR still work.
         lidar_max_age_s: Older points do not count as depth: what moves has left its place.
         pool: Implementation of the pooling, see `voxel_pool`.
 
     Raises:
-        ValueError: a depth range or count that makes no bins.
+        ValueError: a depth range or count that makes no bins, or no refining layer.
     """
 
     def __init__(
@@ -75,17 +78,20 @@ class LiftSplat(nn.Module):
         in_channels: int,
         stride: int,
         grid: BevGrid,
-        out_channels: int = 48,
-        context_channels: int = 48,
+        out_channels: int = 32,
+        context_channels: int = 32,
         depth_channels: int = 64,
         depth_range_m: tuple[float, float] = (1.0, 60.0),
         depth_bins: int = 59,
         depth_growth: float = 0.0,
+        refine_layers: int = 1,
         use_lidar_depth: bool = True,
         lidar_max_age_s: float = 0.15,
         pool: PoolBackend = "auto",
     ) -> None:
         super().__init__()
+        if refine_layers < 1:
+            raise ValueError(f"refine_layers={refine_layers} must be 1 or more: a splat leaves gaps")
         self.grid = grid
         self.stride = stride
         self.out_channels = out_channels
@@ -93,32 +99,24 @@ class LiftSplat(nn.Module):
         self.use_lidar_depth = use_lidar_depth
         self.lidar_max_age_s = lidar_max_age_s
         self.pool = pool
+        self._depth_range_m = (float(depth_range_m[0]), float(depth_range_m[1]))
         self.bins = DepthBins(range_m=depth_range_m, count=depth_bins, growth=depth_growth)
         hint_channels = depth_bins if use_lidar_depth else 0
         self.depth_net = nn.Sequential(
-            nn.Conv2d(in_channels + hint_channels, depth_channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(depth_channels),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(depth_channels, depth_channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(depth_channels),
-            nn.ReLU(inplace=True),
+            _conv_norm_relu(in_channels + hint_channels, depth_channels),
+            _conv_norm_relu(depth_channels, depth_channels),
             nn.Conv2d(depth_channels, depth_bins + context_channels, 1),
         )
         # A measured depth counts from the first step on; how much is learned.
-        self.hint_gain = nn.Parameter(torch.tensor(4.0)) if use_lidar_depth else None
-        self.refine = nn.Sequential(
-            nn.Conv2d(context_channels, out_channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.ReLU(inplace=True),
-        )
+        self.hint_gain = nn.Parameter(torch.tensor(4.0), requires_grad=use_lidar_depth)
+        widths = [context_channels, *[out_channels] * refine_layers]
+        self.refine = nn.Sequential(*(_conv_norm_relu(a, b) for a, b in zip(widths, widths[1:], strict=False)))
 
     def forward(self, features: Float[Tensor, "B N C h w"], batch: Batch) -> BevFeatures:
         """Features on the grid; `valid` where the frustum of a present camera reaches."""
         logits, context = self.depth_and_context(features, batch)
-        pooled, valid = self.splat(logits.softmax(dim=2), context, batch)
+        pooled = self.splat(logits.softmax(dim=2), context, batch)
+        valid = self.seen_cells(batch)
         return BevFeatures(data=self.refine(pooled) * valid, valid=valid, grid=self.grid)
 
     def depth_and_context(
@@ -137,24 +135,39 @@ class LiftSplat(nn.Module):
 
     def splat(
         self, depth: Float[Tensor, "B N D h w"], context: Float[Tensor, "B N E h w"], batch: Batch
-    ) -> tuple[Float[Tensor, "B E Y X"], Bool[Tensor, "B 1 Y X"]]:
-        """Pooled features, and which cells any bin of a present camera falls into."""
+    ) -> Float[Tensor, "B E Y X"]:
+        """Context of every feature cell, spread over the grid by its depth distribution and summed."""
         rows, columns = self.grid.shape_yx
-        num_cells = batch.batch_size * rows * columns
-        cell_index = self.frustum_cells(batch, depth.shape[-2:])
         pooled = voxel_pool(
             depth.permute(0, 1, 3, 4, 2).flatten(0, 3),  # (P, D)
             context.permute(0, 1, 3, 4, 2).flatten(0, 3),  # (P, E)
-            cell_index,
-            num_cells,
+            self.frustum_cells(batch, depth.shape[-2:]),
+            batch.batch_size * rows * columns,
             backend=self.pool,
         )
-        hit = cell_index.new_zeros(num_cells + 1, dtype=torch.bool)
-        hit[cell_index] = True  # -1 is the spare last row
-        shape = (batch.batch_size, rows, columns, -1)
-        return pooled.view(shape).permute(0, 3, 1, 2), hit[:-1].view(shape).permute(0, 3, 1, 2)
+        return pooled.view(batch.batch_size, rows, columns, -1).permute(0, 3, 1, 2)
 
-    def frustum_cells(self, batch: Batch, feature_size: tuple[int, int]) -> Int[Tensor, "P D"]:
+    @torch.no_grad()
+    def seen_cells(self, batch: Batch) -> Bool[Tensor, "B 1 Y X"]:
+        """Cells of which a present camera has a point at a usual height in its picture and depth range.
+
+        Rays lie further apart than cells far from the car, so this asks the geometry, not the splat.
+        """
+        height, width = batch.images.shape[-2:]
+        img_from_ego = batch.K_cam.float() @ inverse(batch.T_ego_cam.float())[..., :3, :]  # (B, N, 3, 4)
+        xy = self.grid.centers_m(img_from_ego.device).flatten(0, 1)  # (Y X, 2)
+        on_plane = img_from_ego[..., :2] @ xy.T  # (B, N, 3, Y X)
+        near, far = self._depth_range_m
+        seen = on_plane.new_zeros((batch.batch_size, len(xy)), dtype=torch.bool)
+        for z_m in _SEEN_HEIGHTS_M:
+            u, v, depth = (on_plane + (img_from_ego[..., 2:3] * z_m + img_from_ego[..., 3:])).unbind(2)
+            # Not divided by the depth, which is positive wherever the first test holds.
+            is_inside = (depth >= near) & (depth <= far) & (u >= -0.5 * depth) & (u < (width - 0.5) * depth)
+            is_inside &= (v >= -0.5 * depth) & (v < (height - 0.5) * depth) & batch.camera_mask[..., None]
+            seen |= is_inside.any(dim=1)
+        return seen.view(batch.batch_size, 1, *self.grid.shape_yx)
+
+    def frustum_cells(self, batch: Batch, feature_size: Sequence[int]) -> Int[Tensor, "P D"]:
         """Flat cell (frame, row, column) of every feature cell centre at every bin centre; -1 outside the grid.
 
         Exact for every 3x3 K and 4x4 T_ego_cam, so image and world augmentation are already inside.
@@ -187,28 +200,25 @@ class LiftSplat(nn.Module):
         return flat.reshape(-1, num_bins)
 
     @torch.no_grad()
-    def lidar_depth(self, batch: Batch, feature_size: tuple[int, int]) -> Float[Tensor, "B N D h w"]:
+    def lidar_depth(self, batch: Batch, feature_size: Sequence[int]) -> Float[Tensor, "B N D h w"]:
         """Share of the LiDAR points seen in each feature cell that lie in each depth bin; zero where there are none."""
-        height, width = feature_size
-        num_frames, num_cameras = batch.camera_mask.shape
-        bins = self.bins.count
-        counts = batch.K_cam.new_zeros((num_frames * num_cameras, height * width * bins))
-        T_cam_ego = inverse(batch.T_ego_cam.float())
         recent = batch.points_ego[:, PointIndex.AGE_S] <= self.lidar_max_age_s
-        points, frame_index = batch.points_ego[recent, :3], batch.point_frame_index[recent]
-        for frame in range(num_frames):
-            own = points[frame_index == frame]
-            pixels, depth_m = project(batch.K_cam[frame].float(), transform_points(T_cam_ego[frame], own[None]))
-            # Pixel (0, 0) is a centre: the picture begins at -0.5.
-            cells = ((pixels + 0.5) / self.stride).floor()
-            bin_index = self.bins.index_of(depth_m)
-            u, v = cells[..., 0], cells[..., 1]
-            seen = (u >= 0) & (u < width) & (v >= 0) & (v < height) & (bin_index >= 0) & (bin_index < bins)
-            seen = seen & batch.camera_mask[frame][:, None]
-            camera, point = seen.nonzero(as_tuple=True)
-            flat = (bin_index[camera, point] * height + v[camera, point].long()) * width + u[camera, point].long()
-            size = bins * height * width
-            hits = torch.bincount(camera * size + flat, minlength=num_cameras * size)
-            counts[frame * num_cameras : (frame + 1) * num_cameras] = hits.view(num_cameras, size).to(counts.dtype)
-        counts = counts.view(num_frames, num_cameras, bins, height, width)
+        counts = depth_histogram(
+            batch.points_ego[recent, : PointIndex.Z + 1],
+            batch.point_frame_index[recent],
+            batch.K_cam.float(),
+            inverse(batch.T_ego_cam.float()),
+            batch.camera_mask,
+            edges_m=self.bins.edges_m,
+            stride=self.stride,
+            feature_size=(feature_size[0], feature_size[1]),
+        )
         return counts / counts.sum(dim=2, keepdim=True).clamp_min(1)
+
+
+def _conv_norm_relu(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )

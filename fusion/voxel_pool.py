@@ -8,7 +8,7 @@ Two equal implementations: `torch` (one index_add for each depth bin, any device
 CPU). Letters: P pixels, D depth bins, C channels, G cells.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, no_type_check
 
 import numba
 import numpy as np
@@ -116,6 +116,7 @@ class _NumbaPool(torch.autograd.Function):
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@no_type_check
 def _pool(weight: np.ndarray, features: np.ndarray, cell_index: np.ndarray, out: np.ndarray) -> None:
     for p in range(weight.shape[0]):
         row = features[p]
@@ -129,6 +130,7 @@ def _pool(weight: np.ndarray, features: np.ndarray, cell_index: np.ndarray, out:
 
 
 @numba.njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
+@no_type_check
 def _pool_backward(
     weight: np.ndarray,
     features: np.ndarray,

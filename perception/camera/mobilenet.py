@@ -35,38 +35,41 @@ NUM_BLOCKS = 18
 """The first convolution (block 0) and 17 inverted residual blocks."""
 
 
-class FoldableConvBn(nn.Sequential):
+class FoldableConvBn(nn.Module):
     """Convolution, then batch normalisation, then optionally ReLU6; one convolution where the statistics are fixed.
 
     A normalisation in eval mode is an affine map of each channel, so it is folded into the kernel. Gradients still
     flow to both, and a full-size elementwise pass in each direction is saved.
     """
 
-    def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d, *activation: nn.Module) -> None:
-        super().__init__(convolution, norm, *activation)
+    def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d, *, has_activation: bool) -> None:
+        super().__init__()
+        self.convolution = convolution
+        self.norm = norm
+        self.has_activation = has_activation
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (P, C_in, h, w) to (P, C_out, h', w')."""
-        convolution, norm = self[0], self[1]
+        convolution, norm = self.convolution, self.norm
         if norm.training:
             x = norm(convolution(x))
         else:
+            assert norm.running_var is not None and norm.running_mean is not None
             scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
             x = F.conv2d(
                 x,
                 convolution.weight * scale[:, None, None, None],
                 norm.bias - norm.running_mean * scale,
-                convolution.stride,
-                convolution.padding,
-                convolution.dilation,
-                convolution.groups,
+                stride=convolution.stride,
+                padding=(convolution.kernel_size[0] // 2, convolution.kernel_size[1] // 2),
+                groups=convolution.groups,
             )
-        return self[2](x) if len(self) > 2 else x
+        return F.relu6(x, inplace=True) if self.has_activation else x
 
 
 def _conv_bn(in_channels: int, out_channels: int, kernel: int, stride: int, groups: int, act: bool) -> FoldableConvBn:
     convolution = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
-    return FoldableConvBn(convolution, nn.BatchNorm2d(out_channels), *([nn.ReLU6(inplace=True)] if act else []))
+    return FoldableConvBn(convolution, nn.BatchNorm2d(out_channels), has_activation=act)
 
 
 class InvertedResidual(nn.Module):
@@ -116,6 +119,9 @@ class MobileNetV2Backbone(nn.Module):
         ValueError: an argument outside its range.
         DatasetError: the weights package is not installed or its file is damaged.
     """
+
+    _mean: Tensor
+    _std: Tensor
 
     def __init__(
         self,
@@ -201,8 +207,8 @@ class MobileNetV2Backbone(nn.Module):
     def _load_imagenet(self) -> None:
         stored = torch.load(imagenet_weights_path(), map_location="cpu", weights_only=True)
         own = self.blocks.state_dict()
-        # The stored names count layers inside a block ("features.3.conv.6.weight"); ours nest convolution and norm,
-        # but both list the same tensors in the same order, block by block.
+        # The stored names count layers inside a block ("features.3.conv.6.weight"), ours name convolution and norm;
+        # both list the same tensors in the same order, block by block.
         theirs = {name: value for name, value in stored.items() if int(name.split(".")[1]) < len(self.blocks)}
         if [tuple(value.shape) for value in theirs.values()] != [tuple(value.shape) for value in own.values()]:
             raise DatasetError(f"{imagenet_weights_path()} does not hold MobileNetV2: reinstall {WEIGHTS_PACKAGE}")

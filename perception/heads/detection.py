@@ -63,6 +63,9 @@ class CenterHead(nn.Module):
         ValueError: tasks that do not hold every class exactly once, unknown class names, or unknown `attributes`.
     """
 
+    _task_of_class: Tensor
+    _is_symmetric: Tensor
+
     def __init__(
         self,
         *,
@@ -99,15 +102,14 @@ class CenterHead(nn.Module):
         self.register_buffer("_is_symmetric", torch.tensor(symmetric), persistent=False)
         num_tasks, numbers = len(tasks), sum(BOX_CHANNELS.values())
         self.shared = _conv_norm_relu(in_channels, shared_channels)
-        self.heat_branch = nn.Sequential(
-            _conv_norm_relu(shared_channels, branch_channels), nn.Conv2d(branch_channels, len(DETECTION_CLASSES), 1)
-        )
+        to_heat = nn.Conv2d(branch_channels, len(DETECTION_CLASSES), 1)
+        # Start from a probability of 0.1 everywhere (Lin et al., Focal Loss, ICCV 2017, section 4.1).
+        to_heat.bias = nn.Parameter(torch.full((len(DETECTION_CLASSES),), -2.19))
+        self.heat_branch = nn.Sequential(_conv_norm_relu(shared_channels, branch_channels), to_heat)
         self.box_branch = nn.Sequential(
             _conv_norm_relu(shared_channels, num_tasks * branch_channels),
             nn.Conv2d(num_tasks * branch_channels, num_tasks * numbers, 1, groups=num_tasks),
         )
-        # Start from a probability of 0.1 everywhere (Lin et al., Focal Loss, ICCV 2017, section 4.1).
-        nn.init.constant_(self.heat_branch[-1].bias, -2.19)
         self._num_tasks = num_tasks
 
     def forward(self, bev: BevFeatures) -> DetectionOutput:

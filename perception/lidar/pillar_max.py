@@ -3,7 +3,7 @@
 Letters: K points, F features of a point, C channels, G pillars.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, no_type_check
 
 import numba
 import numpy as np
@@ -53,7 +53,7 @@ class _NumbaPillarMax(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, points: Tensor, weight: Tensor, pillar_index: Tensor, num_pillars: int) -> Tensor:
-        out = points.new_zeros((num_pillars, weight.shape[0]))
+        out = points.new_full((num_pillars, weight.shape[0]), -torch.inf)
         winner = torch.full(out.shape, -1, dtype=torch.int32)
         points = points.contiguous()
         _max_forward(
@@ -63,6 +63,7 @@ class _NumbaPillarMax(torch.autograd.Function):
             out.numpy(),
             winner.numpy(),
         )
+        out[winner < 0] = 0.0
         ctx.save_for_backward(points, winner)
         return out
 
@@ -75,25 +76,30 @@ class _NumbaPillarMax(torch.autograd.Function):
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def _max_forward(
     points: np.ndarray, weight_t: np.ndarray, pillar_index: np.ndarray, out: np.ndarray, winner: np.ndarray
 ) -> None:
+    """Fills `out` and `winner`, which come as -inf and -1."""
     num_features, num_channels = weight_t.shape
     value = np.empty(num_channels, np.float32)
     for k in range(points.shape[0]):
-        value[:] = 0
-        for f in range(num_features):
+        factor = points[k, 0]
+        for c in range(num_channels):
+            value[c] = factor * weight_t[0, c]
+        for f in range(1, num_features):
             factor = points[k, f]
             for c in range(num_channels):
                 value[c] += factor * weight_t[f, c]
         best, who = out[pillar_index[k]], winner[pillar_index[k]]
         for c in range(num_channels):
-            is_better = (who[c] < 0) | (value[c] > best[c])
+            is_better = value[c] > best[c]
             best[c] = value[c] if is_better else best[c]
-            who[c] = k if is_better else who[c]
+            who[c] = np.int32(k) if is_better else who[c]
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def _max_backward(points: np.ndarray, winner: np.ndarray, grad: np.ndarray, grad_weight: np.ndarray) -> None:
     for g in range(winner.shape[0]):
         for c in range(winner.shape[1]):

@@ -5,8 +5,7 @@ The network of the paper applies linear -> norm -> ReLU to every point and takes
 maximum may be taken right after the linear map of the point, and everything else is done once for each pillar. This is
 the same family of functions at a fraction of the memory, with any number of points and no point thrown away.
 
-Letters: B frames, M points of all frames, K points inside the grid, G pillars of all frames, P occupied pillars,
-C channels, Y X bird's-eye cells.
+Letters: B frames, P occupied pillars of all frames, C channels, Y X bird's-eye cells.
 """
 
 import torch
@@ -14,16 +13,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from bevstack.perception.lidar.pillar_max import MaxBackend, pillar_max
+from bevstack.perception.lidar.pillarise import POINT_FEATURES, Pillars, pillarise
 from bevstack.types.batch import Batch
 from bevstack.types.bev import BevFeatures, BevGrid
-from bevstack.types.frame import PointIndex
 
-_INTENSITY_SCALE = 1 / 255
-_AGE_SCALE = 2.0  # ten sweeps reach back half a second
-_HEIGHT_SCALE = 0.5
 _COUNT_SCALE = 0.25
-_POINT_FEATURES = 5  # offset from the pillar centre (x, y), z, intensity, age
-_PILLAR_FEATURES = 8  # mean of the five, log count, x and y of the centre
+_PILLAR_FEATURES = POINT_FEATURES + 3  # mean of the points, log count, x and y of the centre
 
 
 class PillarEncoder(nn.Module):
@@ -62,7 +57,7 @@ class PillarEncoder(nn.Module):
             z_range_m=grid.z_range_m,
             cell_m=grid.cell_m / pillars_per_cell,
         )
-        self.point_weight = nn.Parameter(torch.empty(pillar_channels, _POINT_FEATURES))
+        self.point_weight = nn.Parameter(torch.empty(pillar_channels, POINT_FEATURES))
         nn.init.kaiming_uniform_(self.point_weight, a=5**0.5)
         self.pillar_linear = nn.Linear(_PILLAR_FEATURES, pillar_channels, bias=False)
         self.pillar_norm = nn.BatchNorm1d(pillar_channels, eps=1e-3)
@@ -98,55 +93,26 @@ class PillarEncoder(nn.Module):
     def canvas(self, batch: Batch) -> Float[Tensor, "B C Y X"]:
         """Pillar features at pillar resolution, zero where a pillar has no point."""
         rows, columns = self.pillar_grid.shape_yx
-        num_pillars = batch.batch_size * rows * columns
-        points, pillar_index = self._inside(batch)
-        local, mean, count = self._localised(points, pillar_index, num_pillars)
-        occupied = count.nonzero()[:, 0]
-        channels = self.point_weight.shape[0]
-        canvas = local.new_zeros((num_pillars, channels))
-        if len(occupied) > self.training:  # in training a single pillar has no statistics to normalise by
-            peak = pillar_max(local, self.point_weight, pillar_index, num_pillars, backend=self.pool)[occupied]
-            centre = self._centres(occupied)
-            shared = torch.cat((mean[occupied], torch.log1p(count[occupied])[:, None] * _COUNT_SCALE, centre), dim=1)
-            features = torch.relu(self.pillar_norm(peak + self.pillar_linear(shared)))
-            features = self.pillar_mix(features)
-            canvas = canvas.to(features.dtype).index_copy(0, occupied, features)
-        return canvas.view(batch.batch_size, rows, columns, channels).permute(0, 3, 1, 2).contiguous()
+        pillars = pillarise(batch.points_ego, batch.point_frame_index, self.pillar_grid, batch.batch_size)
+        canvas = batch.points_ego.new_zeros((batch.batch_size * rows * columns, self.point_weight.shape[0]))
+        # In training a single pillar has no statistics to normalise by.
+        if len(pillars.cell_index) > self.training:
+            features = self.pillar_features(pillars)
+            canvas = canvas.to(features.dtype).index_copy(0, pillars.cell_index, features)
+        return canvas.view(batch.batch_size, rows, columns, -1).permute(0, 3, 1, 2).contiguous()
 
-    def _inside(self, batch: Batch) -> tuple[Float[Tensor, "K 5"], Int[Tensor, " K"]]:
-        """Points inside the grid and their flat pillar (frame, row, column)."""
-        points = batch.points_ego
-        rows, columns = self.pillar_grid.shape_yx
-        cells = self.pillar_grid.to_cells(points[:, :2]).floor().long()
-        x, y, z = cells[:, 0], cells[:, 1], points[:, PointIndex.Z]
-        z_low, z_high = self.grid.z_range_m
-        keep = (x >= 0) & (x < columns) & (y >= 0) & (y < rows) & (z >= z_low) & (z < z_high)
-        index = (batch.point_frame_index.long() * rows + y) * columns + x
-        return points[keep], index[keep]
+    def pillar_features(self, pillars: Pillars) -> Float[Tensor, "P C"]:
+        """One vector for each occupied pillar."""
+        peak = pillar_max(
+            pillars.points, self.point_weight, pillars.pillar_of_point, len(pillars.counts), backend=self.pool
+        )
+        log_count = torch.log1p(pillars.counts)[:, None] * _COUNT_SCALE
+        shared = torch.cat((pillars.means, log_count, self._centres(pillars.cell_index)), dim=1)
+        return self.pillar_mix(torch.relu(self.pillar_norm(peak + self.pillar_linear(shared))))
 
-    def _centres(self, pillar_index: Int[Tensor, " K"]) -> Float[Tensor, "K 2"]:
+    def _centres(self, cell_index: Int[Tensor, " P"]) -> Float[Tensor, "P 2"]:
         """Centres (x, y) of pillars in units of the half width of the grid."""
         rows, columns = self.pillar_grid.shape_yx
-        cells = torch.stack((pillar_index % columns, (pillar_index // columns) % rows), dim=1)
+        cells = torch.stack((cell_index % columns, (cell_index // columns) % rows), dim=1)
         half_m = (self.grid.x_range_m[1] - self.grid.x_range_m[0]) / 2
         return self.pillar_grid.to_metres(cells + 0.5) / half_m
-
-    @torch.no_grad()
-    def _localised(
-        self, points: Float[Tensor, "K 5"], pillar_index: Int[Tensor, " K"], num_pillars: int
-    ) -> tuple[Float[Tensor, "K 5"], Float[Tensor, "G 5"], Float[Tensor, " G"]]:
-        """Points about their pillar's centre in units of order one; mean and number of points of every pillar."""
-        offset = (self.pillar_grid.to_cells(points[:, :2]) % 1.0 - 0.5) * 2
-        local = torch.cat(
-            (
-                offset,
-                points[:, PointIndex.Z, None] * _HEIGHT_SCALE,
-                points[:, PointIndex.INTENSITY, None] * _INTENSITY_SCALE,
-                points[:, PointIndex.AGE_S, None] * _AGE_SCALE,
-            ),
-            dim=1,
-        )
-        ones = local.new_ones(len(local))
-        count = local.new_zeros(num_pillars).index_add_(0, pillar_index, ones)
-        mean = local.new_zeros((num_pillars, local.shape[1])).index_add_(0, pillar_index, local)
-        return local, mean / count.clamp_min(1)[:, None], count

@@ -3,7 +3,7 @@
 Letters: K points inside the grid, F features of a point, V occupied voxels.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, no_type_check
 
 import numba
 import numpy as np
@@ -45,6 +45,7 @@ def voxel_means(
 
 
 @numba.njit(cache=True, nogil=True)
+@no_type_check
 def _hash_sums(points: np.ndarray, key: np.ndarray) -> Any:
     """Open addressing with Fibonacci hashing; the table is at most half full."""
     num_points, num_features = points.shape
