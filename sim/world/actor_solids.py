@@ -5,6 +5,7 @@ that its faces wind counter-clockwise seen from outside, so builders never think
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -22,9 +23,42 @@ TAILLAMP_RGB: Rgb = (190, 16, 18)
 PLATE_RGB: Rgb = (236, 236, 220)
 
 
+_AHEAD, _LEFT = np.array((1.0, 0.0, 0.0)), np.array((0.0, 1.0, 0.0))
+Point = Sequence[float] | np.ndarray
+
+
 def _signed_volume(vertices: np.ndarray, faces: np.ndarray) -> float:
-    a, b, c = (vertices[faces[:, k]] - vertices.mean(axis=0) for k in range(3))
-    return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum())
+    corners = (vertices - vertices[0])[faces]
+    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = corners.transpose(1, 2, 0)
+    return float((ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)).sum())
+
+
+@lru_cache
+def _loft_faces(sections: int, n: int) -> np.ndarray:
+    """Faces over sections * n ring points and the two cap centres behind them."""
+    here = np.arange(sections - 1)[:, None] * n + np.arange(n)[None]
+    beside = np.arange(sections - 1)[:, None] * n + (np.arange(n)[None] + 1) % n
+    k, k1 = np.arange(n), (np.arange(n) + 1) % n
+    return np.concatenate(
+        [
+            np.stack((here, beside, here + n), -1).reshape(-1, 3),
+            np.stack((beside, beside + n, here + n), -1).reshape(-1, 3),
+            np.stack((k1, k, np.full(n, sections * n)), -1),
+            np.stack((k, k1, np.full(n, sections * n + 1)), -1) + np.array([(sections - 1) * n] * 2 + [0]),
+        ]
+    )
+
+
+@lru_cache
+def _circle(segments: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and sines (segments, 1) around a circle."""
+    angles = np.linspace(0, 2 * np.pi, segments, endpoint=False) + np.pi / segments
+    return np.cos(angles)[:, None], np.sin(angles)[:, None]
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cross product of two vectors; numpy's own is slow for single ones."""
+    return np.array((a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]))
 
 
 class Solids:
@@ -52,19 +86,7 @@ class Solids:
         """A skin over rings (S, N, 3) of N points each, closed by a fan at both ends."""
         sections, n, _ = rings.shape
         vertices = np.concatenate((rings.reshape(-1, 3), rings[0].mean(0)[None], rings[-1].mean(0)[None]))
-        here = np.arange(sections - 1)[:, None] * n + np.arange(n)[None]
-        beside = np.arange(sections - 1)[:, None] * n + (np.arange(n)[None] + 1) % n
-        sides = np.concatenate(
-            [
-                np.stack((here, beside, here + n), -1).reshape(-1, 3),
-                np.stack((beside, beside + n, here + n), -1).reshape(-1, 3),
-            ]
-        )
-        first, last = sections * n, sections * n + 1
-        k, k1 = np.arange(n), (np.arange(n) + 1) % n
-        start = np.stack((k1, k, np.full(n, first)), -1)
-        end = np.stack((k, k1, np.full(n, last)), -1) + np.array([(sections - 1) * n] * 2 + [0])
-        self._add_closed(vertices, np.concatenate((sides, start, end)), rgb, material)
+        self._add_closed(vertices, _loft_faces(sections, n), rgb, material)
 
     def frustum(self, bottom: Sequence[float], top: Sequence[float], rgb: Rgb, material: Material) -> None:
         """Six faces between two rectangles, each (x_low, x_high, y_low, y_high, z)."""
@@ -89,7 +111,7 @@ class Solids:
         self.box(x, y, z, rgb, material)
         self.box(x, (-y[1], -y[0]), z, rgb, material)
 
-    def panel(self, quad: np.ndarray, away_from: Sequence[float], rgb: Rgb, material: Material) -> None:
+    def panel(self, quad: np.ndarray, away_from: Point, rgb: Rgb, material: Material) -> None:
         """One four-cornered face (4, 3), seen from the side that does not hold the point `away_from`."""
         corners = np.asarray(quad, np.float64)
         normal = np.cross(corners[1] - corners[0], corners[2] - corners[0])
@@ -100,8 +122,8 @@ class Solids:
 
     def tube(
         self,
-        start: Sequence[float],
-        end: Sequence[float],
+        start: Point,
+        end: Point,
         radius: float,
         rgb: Rgb,
         material: Material,
@@ -112,16 +134,15 @@ class Solids:
     ) -> None:
         """A round bar or cone between two points; `flatten` scales its second cross-axis (ellipse)."""
         a, b = np.asarray(start, np.float64), np.asarray(end, np.float64)
-        axis = (b - a) / max(float(np.linalg.norm(b - a)), 1e-9)
-        side = np.cross(axis, (0.0, 1.0, 0.0) if abs(axis[1]) < 0.9 else (1.0, 0.0, 0.0))
-        side /= np.linalg.norm(side)
-        other = np.cross(axis, side) * flatten
-        angles = np.linspace(0, 2 * np.pi, segments, endpoint=False) + np.pi / segments
-        circle = np.cos(angles)[:, None] * side + np.sin(angles)[:, None] * other
+        axis = (b - a) / max(float(np.sqrt(((b - a) ** 2).sum())), 1e-9)
+        side = _cross(axis, _LEFT if abs(axis[1]) < 0.9 else _AHEAD)
+        side /= np.sqrt((side**2).sum())
+        cosines, sines = _circle(segments)
+        circle = cosines * side + sines * (_cross(axis, side) * flatten)
         rings = np.stack((a + circle * radius, b + circle * (radius if end_radius is None else end_radius)))
         self.loft(rings, rgb, material)
 
-    def wheel(self, centre: Sequence[float], radius: float, width: float, *, segments: int = 12) -> None:
+    def wheel(self, centre: Point, radius: float, width: float, *, segments: int = 12) -> None:
         """A tyre on an axle along y, with a bright rim on both faces."""
         x, y, z = centre
         half = width / 2
@@ -129,7 +150,7 @@ class Solids:
         rim = half + 0.012
         self.tube((x, y - rim, z), (x, y + rim, z), radius * 0.55, STEEL_RGB, Material.METAL, segments=6)
 
-    def ring(self, centre: Sequence[float], radius: float, thickness: float, *, segments: int = 14) -> None:
+    def ring(self, centre: Point, radius: float, thickness: float, *, segments: int = 14) -> None:
         """A thin spoked wheel (bicycle): a tyre hoop on an axle along y and four spokes."""
         angles = np.linspace(0, 2 * np.pi, segments, endpoint=False)
         outer, inner = radius, radius - 2.0 * thickness
@@ -157,27 +178,22 @@ class Solids:
             c = np.asarray(centre, np.float64)
             self.tube(c - d, c + d, 0.008, STEEL_RGB, Material.METAL, segments=3)
 
-    def ellipsoid(
-        self, centre: Sequence[float], radii: Sequence[float], rgb: Rgb, material: Material, *, segments: int = 8
-    ) -> None:
+    def ellipsoid(self, centre: Point, radii: Point, rgb: Rgb, material: Material, *, segments: int = 8) -> None:
         """An ellipsoid with horizontal rings."""
         heights = np.array([-0.92, -0.6, 0.0, 0.6, 0.92])
-        angles = np.linspace(0, 2 * np.pi, segments, endpoint=False)
-        rings = np.array(
-            [
-                [(np.sqrt(1 - h * h) * np.cos(a), np.sqrt(1 - h * h) * np.sin(a), h / 0.92) for a in angles]
-                for h in heights
-            ]
-        )
+        cosines, sines = _circle(segments)
+        widths = np.sqrt(1 - heights**2)[:, None]
+        levels = np.tile(heights[:, None] / 0.92, segments)
+        rings = np.stack((widths * cosines.T, widths * sines.T, levels), axis=-1)
         self.loft(rings * np.asarray(radii) + np.asarray(centre), rgb, material)
 
     def points(self) -> np.ndarray:
         """All vertices (V, 3)."""
         return np.concatenate(self._vertices)
 
-    def mesh(self, semantic: int, T: np.ndarray | None = None) -> Mesh:
-        """The triangles as a `Mesh` with one lidarseg index; T (3, 2) holds per-axis (scale, offset) to apply."""
-        vertices = self.points() if T is None else self.points() * T[:, 0] + T[:, 1]
+    def mesh(self, semantic: int, fit: np.ndarray | None = None) -> Mesh:
+        """The triangles as a `Mesh` with one lidarseg index; `fit` (3, 2) holds per-axis (scale, offset) to apply."""
+        vertices = self.points() if fit is None else self.points() * fit[:, 0] + fit[:, 1]
         faces = np.concatenate(self._faces).astype(np.int32)
         return Mesh(
             vertices=vertices.astype(np.float32),

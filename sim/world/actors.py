@@ -238,13 +238,13 @@ def make_actor(class_name: str, rng: np.random.Generator, *, variant: str | None
     size = _drawn_size(class_name, variant, rng)
     phases = _BUILDERS[class_name](class_name, variant, size, rng)
     category = _category(class_name, variant)
-    T = fitting_transform(phases, size)
+    fit = fitting_transform(phases, size)
     return ActorModel(
         category=category,
         class_name=class_name,
         variant=variant,
         size_lwh=size,
-        meshes=tuple(phase.mesh(LIDARSEG_INDEX[category], T) for phase in phases),
+        meshes=tuple(phase.mesh(LIDARSEG_INDEX[category], fit) for phase in phases),
         lidarseg=LIDARSEG_INDEX[category],
         has_rider=variant.endswith("rider"),
     )

@@ -66,7 +66,9 @@ def random_route(roads: RoadNetwork, rng: np.random.Generator, *, straight_only:
     return tuple(route)
 
 
-def make_path(roads: RoadNetwork, route: tuple[int, ...], *, offset_m: float = 0.0, speed_factor: float = 1.0) -> DrivePath:
+def make_path(
+    roads: RoadNetwork, route: tuple[int, ...], *, offset_m: float = 0.0, speed_factor: float = 1.0
+) -> DrivePath:
     """The curve along a route, `offset_m` to the left of the centrelines, with its speed profile."""
     lines = [roads.lanes[index].centerline for index in route]
     joined = np.concatenate([lines[0], *(line[1:] for line in lines[1:])])

@@ -97,10 +97,14 @@ def outline(rectangle: np.ndarray) -> Polygon:
     """Polygon of a rectangle x, y, yaw, half length, half width."""
     x, y, yaw, a, b = rectangle
     c, s = np.cos(yaw), np.sin(yaw)
-    return Polygon([(x + u * a * c - v * b * s, y + u * a * s + v * b * c) for u, v in ((1, 1), (-1, 1), (-1, -1), (1, -1))])
+    return Polygon(
+        [(x + u * a * c - v * b * s, y + u * a * s + v * b * c) for u, v in ((1, 1), (-1, 1), (-1, -1), (1, -1))]
+    )
 
 
-def shifted(pose: np.ndarray | tuple[float, float, float], ahead: float, left: float, turn: float = 0.0) -> tuple[float, float, float]:
+def shifted(
+    pose: np.ndarray | tuple[float, float, float], ahead: float, left: float, turn: float = 0.0
+) -> tuple[float, float, float]:
     """A pose moved in its own frame and turned."""
     x, y, yaw = (float(value) for value in pose)
     return (
@@ -124,19 +128,25 @@ def park_vehicles(scene: StreetScene, crowd: Crowd) -> None:
     ]
     for class_name, span, variants in plan:
         wanted = scene.count(span)
+        model = None
         for slot in slots:
             if wanted == 0:
                 break
-            model = make_actor(class_name, rng, variant=str(rng.choice(variants)))
+            if not scene.is_free(np.array((*slot, 1.5, 0.5))):
+                continue
+            model = model or make_actor(class_name, rng, variant=str(rng.choice(variants)))
             length, width, _ = model.size_lwh
             turn = float(rng.normal(0.0, 0.015))
             if class_name == "motorcycle":
                 turn += float(rng.choice((0.6, 0.9, -0.7)))
-            pose = shifted(slot, float(rng.normal(0, 0.15)), -max(0.0, (width - 2.0) / 2) + float(rng.normal(0, 0.05)), turn)
+            pose = shifted(
+                slot, float(rng.normal(0, 0.15)), -max(0.0, (width - 2.0) / 2) + float(rng.normal(0, 0.05)), turn
+            )
             if length > 5.6 and not _fits_at_kerb(scene, model, pose):
                 continue
             attribute = "cycle.without_rider" if class_name == "motorcycle" else "vehicle.parked"
-            wanted -= scene.place(model, pose, attribute)
+            if scene.place(model, pose, attribute):
+                wanted, model = wanted - 1, None
 
 
 def _fits_at_kerb(scene: StreetScene, model: ActorModel, pose: tuple[float, float, float]) -> bool:
@@ -184,8 +194,15 @@ def put_bystanders(scene: StreetScene, crowd: Crowd) -> None:
             break
         turn = float(rng.uniform(-np.pi, np.pi))
         pose = shifted(spot, 0.0, float(rng.uniform(-0.8, 0.8)), turn)
-        if scene.place(make_actor("pedestrian", rng, variant="standing"), pose, "pedestrian.standing") and rng.random() < 0.4:
-            scene.place(make_actor("pedestrian", rng, variant="standing"), shifted(pose, 0.95, 0.1, np.pi), "pedestrian.standing")
+        if (
+            scene.place(make_actor("pedestrian", rng, variant="standing"), pose, "pedestrian.standing")
+            and rng.random() < 0.4
+        ):
+            scene.place(
+                make_actor("pedestrian", rng, variant="standing"),
+                shifted(pose, 0.95, 0.1, np.pi),
+                "pedestrian.standing",
+            )
     for _ in range(scene.count(crowd.sitting)):
         spot = sidewalk_spot(scene)
         if spot is not None:
@@ -254,8 +271,8 @@ def _kerb_works(scene: StreetScene) -> None:
     rng = scene.rng
     slots = [slot for slot in scene.town.parking_slots if scene.is_near_way(slot[0], slot[1], 40.0)]
     rng.shuffle(slots)
+    machine = make_actor("construction_vehicle", rng, variant=str(rng.choice(["loader", "roller", "excavator"])))
     for slot in slots[:12]:
-        machine = make_actor("construction_vehicle", rng, variant=str(rng.choice(["loader", "roller", "excavator"])))
         pose = shifted(slot, 0.0, -max(0.0, (machine.size_lwh[1] - 2.0) / 2))
         if not _fits_at_kerb(scene, machine, pose) or not scene.place(machine, pose, "vehicle.parked"):
             continue
@@ -291,4 +308,3 @@ def put_barrier_rows(scene: StreetScene, crowd: Crowd, ego_path: DrivePath) -> N
             spot = shifted(frame, 0.0, -lane.width_m / 2 - 0.62, 0.0 if of_cones else -np.pi / 2)
             placed += scene.place(model, spot, "")
         wanted -= placed > 0
-

@@ -75,37 +75,41 @@ def place_vehicles(street: StreetScene, crowd: Crowd, ego: Vehicle) -> list[Vehi
     ]
     for class_name, span, with_trailer in plan:
         for _ in range(street.count(span)):
+            model = _draw_model(class_name, with_trailer, rng)
+            trailer = make_actor("trailer", rng) if with_trailer else None
             for _ in range(14):
-                vehicle = _draw_vehicle(street, class_name, with_trailer)
+                vehicle = _draw_vehicle(street, model, trailer)
                 if vehicle is not None and _has_room(vehicle, placed, street):
                     placed.append(vehicle)
                     break
     return placed[1:]
 
 
-def _draw_vehicle(street: StreetScene, class_name: str, with_trailer: bool) -> Vehicle | None:
-    rng, roads = street.rng, street.town.roads
+def _draw_model(class_name: str, with_trailer: bool, rng: np.random.Generator) -> ActorModel:
     variant = {"bicycle": "rider"}.get(class_name)
     if with_trailer:
         variant = str(rng.choice(["box", "flatbed", "tipper"]))
-    model: ActorModel = make_actor(class_name, rng, variant=variant)
+    return make_actor(class_name, rng, variant=variant)
+
+
+def _draw_vehicle(street: StreetScene, model: ActorModel, trailer: ActorModel | None) -> Vehicle | None:
+    rng, roads = street.rng, street.town.roads
     factor = float(rng.uniform(0.8, 1.1))
     lateral = 0.0
-    if class_name == "bicycle":
+    if model.class_name == "bicycle":
         lateral, factor = -0.9, float(rng.uniform(0.3, 0.5))
-    elif class_name == "motorcycle":
+    elif model.class_name == "motorcycle":
         lateral = float(rng.uniform(-0.7, 0.5))
-    route = random_route(roads, rng, straight_only=with_trailer)
+    route = random_route(roads, rng, straight_only=trailer is not None)
     path = make_path(roads, route, offset_m=lateral)
     rear = float(rng.uniform(RUN_OUT_M + 2.0, path.end_m - 6.0))
     x, y = path.at(rear)
     if not street.is_near_way(x, y, SPAWN_REACH_M):
         return None
     vehicle = make_vehicle(model, path, rear, 0.0, speed_factor=factor)
-    if with_trailer:
-        vehicle.trailer = make_actor("trailer", rng)
-        if vehicle.tail_m < RUN_OUT_M:
-            return None
+    vehicle.trailer = trailer
+    if trailer is not None and vehicle.tail_m < RUN_OUT_M:
+        return None
     if _touches_connector(roads, vehicle):
         return None
     vehicle.speed_mps = path.speed_at(vehicle.front_m) * factor * float(rng.uniform(0.5, 0.9))
@@ -169,7 +173,9 @@ def _strollers(street: StreetScene) -> list[Walker]:
     left = float(rng.uniform(-0.75, 0.1))
     company = 2 if rng.random() < 0.25 else 1
     return [
-        Walker(model=make_actor("pedestrian", rng), line=offset(line, left + 0.85 * k), station_m=begin, speed_mps=speed)
+        Walker(
+            model=make_actor("pedestrian", rng), line=offset(line, left + 0.85 * k), station_m=begin, speed_mps=speed
+        )
         for k in range(company)
     ]
 
