@@ -5,27 +5,31 @@ is dropped here and nowhere else.
 """
 
 import difflib
+import functools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import hydra
+import hydra.utils
+import numpy as np
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 import bevstack
-from bevstack.data.class_names import DETECTION_CLASSES
+from bevstack.data.class_names import CAMERA_NAMES, DETECTION_CLASSES
+from bevstack.data.loader import FrameLoader, classes_of_frames, make_loader
+from bevstack.model import DrivingModel
 from bevstack.types import FrameSource
-from bevstack.types.errors import CalibrationError, DatasetError
 from bevstack.weights_file import describe, read_weights, write_weights
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
 Part = Literal["train", "val"]
+_MARKS = ("_target_", "_partial_")
 
 # ---------------------------------------------------------------- configuration
 
@@ -77,7 +81,7 @@ def key_paths(config: DictConfig) -> tuple[str, ...]:
 
     def walk(node: Any, prefix: str) -> None:
         if isinstance(node, DictConfig):
-            for key in node:
+            for key in map(str, node):
                 found.append(f"{prefix}{key}")
                 if not OmegaConf.is_missing(node, key):
                     walk(node._get_node(key), f"{prefix}{key}.")
@@ -96,15 +100,19 @@ def _explanation(error: Exception, overrides: Sequence[str], config_name: str) -
     text = str(error)
     names = ", ".join(experiment_names())
     if "You must specify 'experiment'" in text:
-        return f"choose an experiment: experiment=NAME with NAME one of {names}"
-    if isinstance(error, MissingConfigException) and isinstance(error.missing_cfg_file, str):
-        group, _, choice = error.missing_cfg_file.rpartition("/")
-        options = sorted(error.options or ())
+        similar = [key for key in (item.partition("=")[0] for item in overrides) if _nearest(key, ["experiment"])]
+        typo = f" ('{similar[0]}' is no key)" if similar else ""
+        return f"choose an experiment{typo}: experiment=NAME with NAME one of {names}"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        options = sorted(map(str, error.options or ()))
         return f"{group} has no '{choice}'{_nearest(choice, options)}; there are: {', '.join(options)}"
     wrong = _failing_override(overrides, config_name) if isinstance(error, ConfigCompositionException) else None
     if wrong is not None:
         known = _known_keys(overrides, config_name)
         return f"there is no key '{wrong}'{_nearest(wrong, known)}; keys look like trainer.max_epochs=10"
+    if isinstance(error, OverrideParseException):
+        return f"'{error.override}' is not key=value; examples: trainer.max_epochs=10  model.encoders.camera=null"
     return " ".join(text.split())
 
 
@@ -141,54 +149,54 @@ def _nearest(wrong: str, valid: Iterable[str]) -> str:
 
 
 def instantiate(config: DictConfig, key: str, **more: Any) -> Any:
-    """Build the object that `config.key` describes; `null` entries are dropped first.
+    """Build what `config.key` describes: a `_target_` is called with its other entries, innermost first.
+
+    As Hydra's own, with `_partial_: true` for parts that still lack an argument, but: lists become tuples, which shared
+    facts need to be immutable; entries that are `null` are left out of plain dictionaries of parts; and an error names
+    the full key.
 
     Raises:
-        ValueError: a value is missing or refused; the message carries the full key.
+        ValueError: a value is missing or refused.
         DatasetError: raised unchanged by a data set that is not usable.
     """
-    node = OmegaConf.select(config, key)
-    if node is None:
-        raise ValueError(f"the configuration has no '{key}'")
     try:
-        # The parent link stays, so that ${grid} and friends resolve; dropping nulls needs a copy of the whole tree.
-        whole = config.copy()
-        _drop_nulls(OmegaConf.select(whole, key))
-        return hydra.utils.instantiate(OmegaConf.select(whole, key), **more, _convert_="object")
-    except HydraException as error:
-        cause = error.__cause__ or error
-        if isinstance(cause, (DatasetError, CalibrationError)):
-            raise cause from error
-        raise ValueError(f"config key {_failing_key(error, key)}: {' '.join(str(cause).split())}") from error
-    except OmegaConfBaseException as error:
-        raise ValueError(f"config key {error.full_key or key}: {' '.join(str(error).split())}") from error
+        node = OmegaConf.to_container(OmegaConf.select(config, key), resolve=True, throw_on_missing=True)
+    except (OmegaConfBaseException, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"config key {getattr(error, 'full_key', None) or key}: {reason}") from error
+    return _built(node, key, more)
 
 
-def _failing_key(error: Exception, key: str) -> str:
-    last_line = str(error).rstrip().rpartition("\n")[2]
-    return last_line.partition("full_key: ")[2] or key
+def _built(node: Any, key: str, more: Mapping[str, Any]) -> Any:
+    if isinstance(node, list):
+        return tuple(_built(item, f"{key}[{index}]", {}) for index, item in enumerate(node))
+    if not isinstance(node, dict):
+        return node
+    if "_target_" not in node:
+        return {name: _built(item, f"{key}.{name}", {}) for name, item in node.items() if item is not None}
+    arguments = {name: _built(item, f"{key}.{name}", {}) for name, item in node.items() if name not in _MARKS}
+    try:
+        target = hydra.utils.get_object(node["_target_"])
+        if node.get("_partial_"):
+            return functools.partial(target, **arguments, **more)
+        return target(**arguments, **more)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"config key {key}: {' '.join(str(error).split())}") from error
 
 
-def _drop_nulls(node: Any) -> None:
-    """Remove parts that are switched off (`model.encoders.camera: null`) from a tree of targets, in place.
+def build_model(config: DictConfig, *, pretrained: bool = True) -> DrivingModel:
+    """The model that `config.model` describes, freshly initialised.
 
-    Only members of plain dictionaries of parts are dropped: an argument of a class that is null stays null.
+    Args:
+        config: a composed or stored configuration.
+        pretrained: False leaves out weights that a part would load by itself (`weights: imagenet`), for a model that
+            gets all its tensors from a file afterwards.
     """
-    if isinstance(node, DictConfig):
-        for key in list(node):
-            child = node._get_node(key)
-            if child is not None and child._is_none() and "_target_" not in node:
-                OmegaConf.set_struct(node, False)
-                del node[key]
-            else:
-                _drop_nulls(child)
-    elif isinstance(node, ListConfig):
-        for child in node._content if isinstance(node._content, list) else ():
-            _drop_nulls(child)
-
-
-def build_model(config: DictConfig) -> nn.Module:
-    """The model that `config.model` describes, freshly initialised."""
+    if not pretrained:
+        config = config.copy()
+        for key in key_paths(config):
+            if key.startswith("model.") and key.endswith(".weights"):
+                OmegaConf.update(config, key, None)
     return instantiate(config, "model")
 
 
@@ -206,7 +214,7 @@ def build_frames(
     Args:
         config: a composed configuration; `input` says what the model reads (image size, sweeps, cameras).
         part: which half of `config.data` to use.
-        root: folder of another data set in place of `config.data`'s; `version` and `split` likewise.
+        root: folder of another data set in place of `config.data`'s, with its own `version` and `split`.
         version: version folder such as `v1.0-mini`.
         split: split name such as `mini_val`.
         with_annotations: False leaves ground truth out.
@@ -214,25 +222,82 @@ def build_frames(
     Raises:
         ValueError: no root is configured. DatasetError: the data set is not usable.
     """
-    data = config.data
-    prefix = "" if part == "train" else "val_"
-    chosen_root = root or _required_path(data, f"{prefix}root")
-    settings = instantiate(config, "input")
+    if root is None:
+        root, own_version, own_split = data_location(config, part)
+        version, split = version or own_version, split or own_split
     return instantiate(
         config,
         "data.frames",
-        root=Path(chosen_root),
-        version=version or data[f"{prefix}version"],
-        split=split or data[f"{part}_split"],
+        root=Path(root),
+        version=version,
+        split=split,
         with_annotations=with_annotations,
-        **settings,
+        **instantiate(config, "input"),
     )
 
 
-def _required_path(data: DictConfig, key: str) -> str:
+def build_loader(
+    config: DictConfig,
+    source: FrameSource,
+    part: Part = "val",
+    *,
+    batch_size: int,
+    num_workers: int = 0,
+    num_replicas: int | None = None,
+    rank: int | None = None,
+    pin_memory: bool = False,
+) -> FrameLoader:
+    """Batches of frames from `build_frames`; for training shuffled, augmented, and full batches only.
+
+    Args:
+        config: `augment`, `seed` and `input` are read.
+        source: the frames.
+        part: "val" gives every frame once, in order, as it is.
+        batch_size: frames a batch of this process.
+        num_workers: loading processes.
+        num_replicas: training processes that share the frames; None asks torch.distributed. `rank` likewise.
+        rank: this process among them.
+        pin_memory: for copies to a GPU.
+    """
+    is_training = part == "train"
+    settings = instantiate(config, "input")
+    return make_loader(
+        source,
+        batch_size=batch_size,
+        augmentations=tuple(instantiate(config, "augment").values()) if is_training else (),
+        shuffle=is_training,
+        seed=int(config.seed),
+        num_workers=num_workers,
+        image_size=settings["image_size"],
+        camera_names=tuple(settings.get("cameras", CAMERA_NAMES)),
+        frame_classes=_frame_classes(source) if is_training and config.data.get("class_balanced") else None,
+        num_replicas=num_replicas,
+        rank=rank,
+        drop_last=is_training,
+        pin_memory=pin_memory,
+    )
+
+
+def _frame_classes(source: FrameSource) -> list[tuple[int, ...]]:
+    """Classes in each frame; from the tables alone where the source can, which is a thousand times faster."""
+    annotations = getattr(source, "annotations", None)
+    if annotations is None:
+        return classes_of_frames(source)
+    return [tuple(np.unique(annotations(index).boxes.class_index).tolist()) for index in range(len(source))]
+
+
+def data_location(config: DictConfig, part: Part) -> tuple[str, str, str]:
+    """(root, version, split) of one part of the configured data; validation without a root of its own shares one.
+
+    Raises:
+        ValueError: the root is not set.
+    """
+    data = config.data
+    shares_root = not OmegaConf.is_missing(data, "val_root") and data.val_root is None
+    key = "root" if part == "train" or shares_root else "val_root"
     if OmegaConf.is_missing(data, key) or not data[key]:
         raise ValueError(f"data.{key} is not set: give the folder of the data set, data.{key}=FOLDER")
-    return str(data[key])
+    return str(data[key]), str(data["version" if part == "train" else "val_version"]), str(data[f"{part}_split"])
 
 
 # ---------------------------------------------------------------- weights
@@ -242,39 +307,10 @@ def _required_path(data: DictConfig, key: str) -> str:
 class LoadedModel:
     """A model in evaluation mode with the configuration that it was trained with."""
 
-    model: nn.Module
+    model: DrivingModel
     config: DictConfig
     metadata: dict[str, str]
     """What the file says about itself: versions, commit, data hash, training step, class names."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransferReport:
-    """Which tensors of a model were filled from a file, and which were left as initialised."""
-
-    loaded: tuple[str, ...]
-    fresh: tuple[str, ...]
-    """Not in the file."""
-    reshaped: tuple[str, ...]
-    """In the file with another shape; left as initialised."""
-    unused: tuple[str, ...]
-    """In the file only."""
-
-    def lines(self) -> list[str]:
-        """One line for each part of the model: how many of its tensors came from the file."""
-        parts: dict[str, list[int]] = {}
-        for names, is_loaded in ((self.loaded, 1), (self.fresh, 0), (self.reshaped, 0)):
-            for name in names:
-                counts = parts.setdefault(_part_of(name), [0, 0])
-                counts[0] += is_loaded
-                counts[1] += 1
-        lines = []
-        for part, (got, total) in sorted(parts.items()):
-            state = "loaded" if got == total else "fresh" if got == 0 else f"partly loaded, {got} of {total} tensors"
-            lines.append(f"  {part}: {state}")
-        lines += [f"  {name}: another shape in the file, left fresh" for name in self.reshaped]
-        unused = sorted({_part_of(name) for name in self.unused})
-        return lines + ([f"  not used from the file: {', '.join(unused)}"] if unused else [])
 
 
 def save_weights(
@@ -315,7 +351,7 @@ def load_model(path: str | Path) -> LoadedModel:
     config = OmegaConf.create(metadata["config"])
     if not isinstance(config, DictConfig):
         raise ValueError(f"{file}: the configuration inside is not a mapping; was it written by bevstack?")
-    model = build_model(config)
+    model = build_model(config, pretrained=False)
     own = model.state_dict()
     wrong = [
         f"missing {_some(set(own) - set(tensors))}" if set(own) - set(tensors) else "",
@@ -335,29 +371,6 @@ def load_model(path: str | Path) -> LoadedModel:
     return LoadedModel(model=model.eval(), config=config, metadata=metadata)
 
 
-def load_matching(model: nn.Module, path: str | Path) -> TransferReport:
-    """Fill the tensors of a model that a file has under the same name and shape; leave the others as they are.
-
-    For training in stages: LiDAR first, then fusion from the LiDAR weights; and for fine-tuning.
-
-    Raises:
-        ValueError: not one tensor fits.
-    """
-    file, tensors, _ = read_weights(path)
-    own = model.state_dict()
-    common = [name for name in own if name in tensors]
-    loaded = [name for name in common if own[name].shape == tensors[name].shape]
-    if not loaded:
-        raise ValueError(f"{file} has no tensor in common with this model; is it the right file?")
-    model.load_state_dict({**own, **{name: tensors[name].to(own[name].dtype) for name in loaded}})
-    return TransferReport(
-        loaded=tuple(loaded),
-        fresh=tuple(name for name in own if name not in tensors),
-        reshaped=tuple(name for name in common if name not in loaded),
-        unused=tuple(sorted(set(tensors) - set(own))),
-    )
-
-
 def portable_yaml(config: DictConfig) -> str:
     """The resolved configuration as text, without folders that exist on one machine only."""
     portable = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
@@ -368,12 +381,6 @@ def portable_yaml(config: DictConfig) -> str:
     for key in ("run_root", "resume", "init_from"):
         portable.pop(key, None)
     return OmegaConf.to_yaml(portable)
-
-
-def _part_of(name: str) -> str:
-    """`encoders.camera` of `encoders.camera.backbone.0.weight`, `fuser` of `fuser.conv.weight`."""
-    words = name.split(".")
-    return ".".join(words[:2]) if words[0] in ("encoders", "heads") else words[0]
 
 
 def _some(names: Iterable[str], count: int = 4) -> str:

@@ -148,4 +148,4 @@ def versions() -> dict[str, str]:
     if (root / ".git").exists():
         command = ["git", "-C", str(root), "rev-parse", "HEAD"]
         commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    return {"bevstack_version": bevstack.__version__, "git_commit": commit, "torch_version": torch.__version__}
+    return {"bevstack_version": bevstack.__version__, "git_commit": commit, "torch_version": str(torch.__version__)}

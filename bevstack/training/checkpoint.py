@@ -18,7 +18,7 @@ from bevstack.training.ema import WeightAverage
 _LOG = logging.getLogger(__name__)
 
 
-class TrainingInterrupted(Exception):
+class TrainingInterrupted(Exception):  # noqa: N818 - not an error: what the user asked for
     """The user asked to stop (Ctrl-C or SIGTERM); the state up to this step is in `checkpoint`."""
 
     def __init__(self, checkpoint: Path, signal_number: int) -> None:

@@ -9,8 +9,8 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from bevstack.model import DrivingModel
 from bevstack.training.optim import OptimSettings
-from bevstack.training.sensor_dropout import SensorDropout
 from bevstack.types import Batch, Labels
 
 Sample = tuple[Batch, Labels]
@@ -25,7 +25,6 @@ class TrainingModule(LightningModule):
         optim: optimizer and schedule.
         total_steps: optimizer steps of the run, for the schedule.
         seed: every random number of step n follows from (seed, n), so a resumed run draws the same ones.
-        sensor_dropout: which frames lose a sensor during training; None for none.
         grad_clip: largest norm of all gradients together; None for no limit.
         evidence_folder: where the batch of a step with a non-finite loss is saved.
     """
@@ -33,12 +32,11 @@ class TrainingModule(LightningModule):
     def __init__(
         self,
         *,
-        model: nn.Module,
+        model: DrivingModel,
         loss_weights: Mapping[str, float],
         optim: OptimSettings,
         total_steps: int,
         seed: int,
-        sensor_dropout: SensorDropout | None = None,
         grad_clip: float | None = None,
         evidence_folder: Path | None = None,
     ) -> None:
@@ -48,7 +46,6 @@ class TrainingModule(LightningModule):
         self.optim = optim
         self.total_steps = total_steps
         self.seed = seed
-        self.sensor_dropout = sensor_dropout
         self.grad_clip = grad_clip
         self.evidence_folder = evidence_folder
         self.latest: dict[str, float] = {}
@@ -62,8 +59,6 @@ class TrainingModule(LightningModule):
         """The loss of one micro-batch."""
         batch, labels = sample
         torch.manual_seed(hash((self.seed, batch_idx, self.global_rank)) % 2**63)
-        if self.sensor_dropout is not None:
-            batch = self.sensor_dropout(batch, seed=self.seed + self.global_step)
         terms = self.model.loss(self.model(batch), labels)
         loss = self.weighted_sum(terms)
         self._check_finite(terms, batch, labels)
@@ -96,7 +91,7 @@ class TrainingModule(LightningModule):
         parameters = [parameter for parameter in self.parameters() if parameter.grad is not None]
         norm = float(nn.utils.clip_grad_norm_(parameters, self.grad_clip or float("inf")))
         self.latest["grad_norm"] = norm
-        if not torch.isfinite(torch.tensor(norm)) and "16-mixed" != str(self.trainer.precision):
+        if not torch.isfinite(torch.tensor(norm)) and str(self.trainer.precision) != "16-mixed":
             raise ValueError(
                 f"the gradient is not finite at step {self.global_step} although the loss is: lower "
                 "optim.optimizer.lr, or train with trainer.precision=32"
@@ -127,11 +122,6 @@ class TrainingModule(LightningModule):
         """Optimizer and schedule; the schedule advances with each optimizer step."""
         optimizer, scheduler = self.optim.build(self.model, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def transfer_batch_to_device(self, sample: Sample, device: torch.device, dataloader_idx: int) -> Sample:
-        """Both halves of a sample."""
-        batch, labels = sample
-        return batch.to(device, non_blocking=True), labels.to(device, non_blocking=True)
 
     def _check_finite(self, terms: Mapping[str, Tensor], batch: Batch, labels: Labels) -> None:
         """End the run at the first term that is not finite, with what is needed to see why.

@@ -37,7 +37,7 @@ class Progress(Callback):
         *,
         total_steps: int,
         batch_size: int,
-        steps_per_epoch: int,
+        steps_per_epoch: float,
         log: MetricsLog | None,
         log_every_steps: int = 1,
         line_seconds: float = 15.0,
@@ -51,7 +51,7 @@ class Progress(Callback):
         self._recent: deque[tuple[float, float]] = deque(maxlen=_WINDOW_STEPS)
         self._step_wait_s = self._step_work_s = 0.0
         self._waited_s = self._worked_s = 0.0
-        self._last_step = 0
+        self._last_step, self._lr = 0, 0.0
         self._ready_at = self._begun_at = self._started_at = self._line_at = 0.0
 
     @property
@@ -81,6 +81,7 @@ class Progress(Callback):
         """The data has arrived."""
         self._begun_at = time.monotonic()
         self._step_wait_s += self._begun_at - self._ready_at
+        self._lr = max(group["lr"] for group in trainer.optimizers[0].param_groups)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -116,10 +117,9 @@ class Progress(Callback):
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, now: float) -> None:
         step, latest = self._last_step, getattr(pl_module, "latest", {})
-        lr = max(group["lr"] for group in trainer.optimizers[0].param_groups)
         if self._log is not None and (step % self._log_every_steps == 0 or step == self._total_steps):
             row = {f"train/{name}": value for name, value in latest.items()}
-            row |= {"lr": lr, "samples_per_s": self.samples_per_s, "data_wait": self.data_wait}
+            row |= {"lr": self._lr, "samples_per_s": self.samples_per_s, "data_wait": self.data_wait}
             self._log.write(step, {"epoch": step / self._steps_per_epoch, "elapsed_s": self.elapsed_s, **row})
         if not self._is_shown:
             return
@@ -133,7 +133,7 @@ class Progress(Callback):
             left_s = (self._total_steps - step) * self._batch_size / self.samples_per_s
             self._say(
                 f"step {step}/{self._total_steps}  epoch {step / self._steps_per_epoch:.2f}  "
-                f"loss {latest['loss']:.4f}  lr {lr:.2e}  {self.samples_per_s:.2f} frames/s  "
+                f"loss {latest['loss']:.4f}  lr {self._lr:.2e}  {self.samples_per_s:.2f} frames/s  "
                 f"data wait {self.data_wait:.0%}  ETA {_clock(left_s)}"
             )
 

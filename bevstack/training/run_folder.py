@@ -1,13 +1,13 @@
 """The folder of one run: everything needed to repeat it, to continue it and to judge it.
 
-    runs/<experiment>/<time>/
-        config.yaml       the resolved configuration
-        versions.json     packages, git commit, seed, identity of the data, command line
-        metrics.csv       losses by step
-        tensorboard/      the same for TensorBoard
-        checkpoints/      step*.ckpt, to resume from
-        weights.safetensors   the averaged weights, at the end
-    runs/latest           link to the newest run
+runs/<experiment>/<time>/
+config.yaml       the resolved configuration
+versions.json     packages, git commit, seed, identity of the data, command line
+metrics.csv       losses by step
+tensorboard/      the same for TensorBoard
+checkpoints/      step*.ckpt, to resume from
+weights.safetensors   the averaged weights, at the end
+runs/latest           link to the newest run
 """
 
 import hashlib
@@ -25,7 +25,16 @@ from omegaconf import DictConfig, OmegaConf
 from bevstack.build import config_yaml
 from bevstack.weights_file import newest_checkpoint, versions
 
-_PACKAGES = ("torch", "lightning", "hydra-core", "numpy", "numba", "spconv", "nuscenes-devkit", "opencv-python-headless")
+_PACKAGES = (
+    "torch",
+    "lightning",
+    "hydra-core",
+    "numpy",
+    "numba",
+    "spconv",
+    "nuscenes-devkit",
+    "opencv-python-headless",
+)
 
 
 @dataclass(frozen=True, slots=True)

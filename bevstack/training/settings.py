@@ -87,24 +87,11 @@ class TrainerSettings:
             )
         return self.batch_size // shares
 
-    def steps_per_epoch(self, num_frames: int) -> int:
-        """Optimizer steps of one pass; an incomplete last batch is left out (the next pass shuffles anew).
-
-        Raises:
-            ValueError: fewer frames than one batch.
-        """
-        if num_frames < self.batch_size:
-            raise ValueError(
-                f"{num_frames} training frames are fewer than trainer.batch_size={self.batch_size}: lower it, or give "
-                "more data"
-            )
-        return num_frames // self.batch_size
-
-    def total_steps(self, num_frames: int) -> int:
-        """Optimizer steps of the whole run."""
+    def total_steps(self, steps_per_epoch: float) -> int:
+        """Optimizer steps of the whole run; the shorter of `max_epochs` and `max_steps`."""
         limits = [] if self.max_steps is None else [self.max_steps]
         if self.max_epochs is not None:
-            limits.append(max(1, round(self.max_epochs * self.steps_per_epoch(num_frames))))
+            limits.append(max(1, round(self.max_epochs * steps_per_epoch)))
         return min(limits)
 
     def thread_count(self, local_world_size: int) -> int:

@@ -1,0 +1,313 @@
+"""One training run from configuration to weights file: what `bevstack train` does between parsing and evaluating."""
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.strategies import DDPStrategy
+from omegaconf import DictConfig, OmegaConf
+
+from bevstack.build import build_frames, build_loader, build_model, instantiate, portable_yaml
+from bevstack.training.checkpoint import Averaging, Checkpointing, TrainingInterrupted, signals_collected
+from bevstack.training.data import SampleStream, TrainingData
+from bevstack.training.ema import WeightAverage
+from bevstack.training.metrics_log import MetricsLog, columns_for
+from bevstack.training.module import TrainingModule
+from bevstack.training.progress import Progress
+from bevstack.training.run_folder import RunFolder, create_run_folder, data_hash
+from bevstack.training.settings import TrainerSettings
+from bevstack.training.transfer import load_matching
+from bevstack.types import FrameSource
+from bevstack.weights_file import RUN_WEIGHTS, describe, read_checkpoint, write_weights
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingResult:
+    """What a run left behind."""
+
+    folder: Path
+    weights: Path | None
+    """The averaged weights; None where the run was interrupted."""
+    checkpoint: Path
+    steps: int
+    losses: dict[str, float]
+    """Of the last step, and `val/...` of the last validation."""
+    signal_number: int = 0
+    """What interrupted the run; 0 where it went to its end."""
+    is_first_process: bool = True
+    """False in the other processes of a distributed run, which have nothing to report."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Processes:
+    """This process among those that train together (started by torchrun), and their number on this machine."""
+
+    rank: int
+    world_size: int
+    local_world_size: int
+
+    @classmethod
+    def from_environment(cls) -> "_Processes":
+        return cls(*(int(os.environ.get(name, default)) for name, default in
+                     (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_WORLD_SIZE", "1"))))  # fmt: skip
+
+
+def run_training(
+    config: DictConfig,
+    *,
+    resume: RunFolder | None = None,
+    sources: Mapping[str, FrameSource] | None = None,
+    say: Callable[[str], None] = _LOG.info,
+) -> TrainingResult:
+    """Train the configured model.
+
+    Args:
+        config: from `compose`, or the stored one of the run that is resumed.
+        resume: continue this run from its newest checkpoint; the weights at the end are those that the run would have
+            had without the interruption, bit by bit on the same machine and number of threads.
+        sources: frames to use for "train" and "val" in place of the configured data.
+        say: receives lines for the user, on the first process only.
+
+    Raises:
+        ValueError: the configuration does not fit together, the loss is not finite, or the data of a resumed run has
+            changed.
+        DatasetError: the data is not usable.
+    """
+    processes = _Processes.from_environment()
+    settings: TrainerSettings = instantiate(config, "trainer")
+    torch.set_num_threads(settings.thread_count(processes.local_world_size))
+    seed_everything(int(config.seed), verbose=False)
+    say = say if processes.rank == 0 else _silent
+    run = _Run(config, settings, processes, sources or {}, say)
+    folder, checkpoint = run.open_folder(resume)
+    with signals_collected() as stop_signals:
+        return run.train(folder, checkpoint, stop_signals)
+
+
+class _Run:
+    """The parts of one run, made in the order in which they need each other."""
+
+    def __init__(
+        self,
+        config: DictConfig,
+        settings: TrainerSettings,
+        processes: _Processes,
+        sources: Mapping[str, FrameSource],
+        say: Callable[[str], None],
+    ) -> None:
+        self.config, self.settings, self.processes, self.say = config, settings, processes, say
+        self.is_first = processes.rank == 0
+        self.data_hash = "" if "train" in sources else _configured_hash(config)
+        train_source = sources.get("train") or build_frames(config, "train")
+        self.train_loader = self._loader(train_source, "train")
+        self.val_loader = None
+        if settings.validate_every_epochs is not None:
+            self.val_loader = self._loader(sources.get("val") or build_frames(config, "val"), "val")
+        self.steps_per_epoch = len(self.train_loader) / settings.accumulate
+        self.total_steps = settings.total_steps(self.steps_per_epoch)
+        say(
+            f"{len(train_source)} training frames, {self.total_steps} steps of {settings.batch_size} frames "
+            f"({self.total_steps / max(self.steps_per_epoch, 1e-9):.1f} epochs), {processes.world_size} process"
+            f"{'es' if processes.world_size > 1 else ''} x {torch.get_num_threads()} threads"
+        )
+
+    def open_folder(self, resume: RunFolder | None) -> tuple[RunFolder, Path | None]:
+        """The run folder, new or resumed, and the checkpoint to go on from."""
+        if resume is not None:
+            checkpoint = resume.newest_checkpoint()
+            stored = read_checkpoint(checkpoint)["bevstack"]["metadata"]
+            if stored["data_hash"] != self.data_hash:
+                raise ValueError(
+                    f"the training data is not that of {resume.path} any more (data hash {self.data_hash}, was "
+                    f"{stored['data_hash']}): restore it, or start a new run with init_from={checkpoint}"
+                )
+            return resume, checkpoint
+        path: list[str] = []
+        if self.is_first:
+            made = create_run_folder(self.config.run_root, self.config.name, self.config, self.data_hash)
+            path = [str(made.path)]
+        return RunFolder(Path(_from_first_process(path, self.processes.world_size, _uses_gpu(self.settings)))), None
+
+    def train(self, folder: RunFolder, checkpoint: Path | None, stop_signals: list[int]) -> TrainingResult:
+        """Fit, and leave the averaged weights in the folder."""
+        module = self._module(folder)
+        first_step = 0 if checkpoint is None else int(read_checkpoint(checkpoint)["global_step"])
+        average = WeightAverage(module.model, self.settings.ema_decay)
+        description = describe(portable_yaml(self.config), step=0, data_hash=self.data_hash)
+        checkpointing = Checkpointing(
+            folder.checkpoints,
+            minutes=self.settings.checkpoint_minutes,
+            steps=self.settings.checkpoint_steps,
+            keep=self.settings.keep_checkpoints,
+            max_minutes=self.settings.max_minutes,
+            stop_signals=stop_signals,
+        )
+        accumulate = self.settings.accumulate
+        stream = SampleStream(self.train_loader, first=first_step * accumulate, total=self.total_steps * accumulate)
+        progress = self._progress(folder, module, first_step)
+        _quieten_lightning()
+        trainer = self._trainer([Averaging(average, description), checkpointing, progress], len(stream))
+        self.say(f"run folder {folder.path}" + (f", resumed at step {first_step}" if checkpoint else ""))
+        signal_number = 0
+        try:
+            data = TrainingData(stream, self.val_loader)
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        except TrainingInterrupted as interruption:
+            signal_number = interruption.signal_number
+        weights = None
+        if not signal_number and self.is_first:
+            step = trainer.global_step
+            weights = write_weights(folder.path / RUN_WEIGHTS, average.tensors, {**description, "step": str(step)})
+        losses = {**module.latest, **{f"val/{name}": value for name, value in module.validation.items()}}
+        return TrainingResult(
+            folder=folder.path,
+            weights=weights,
+            checkpoint=folder.newest_checkpoint(),
+            steps=trainer.global_step,
+            losses=losses,
+            signal_number=signal_number,
+            is_first_process=self.is_first,
+        )
+
+    def _loader(self, source: FrameSource, part: Any) -> Any:
+        return build_loader(
+            self.config,
+            source,
+            part,
+            batch_size=self.settings.micro_batch_size(self.processes.world_size),
+            num_workers=self.settings.workers,
+            num_replicas=self.processes.world_size,
+            rank=self.processes.rank,
+            pin_memory=_uses_gpu(self.settings),
+        )
+
+    def _module(self, folder: RunFolder) -> TrainingModule:
+        model = build_model(self.config)
+        if self.config.get("init_from") is not None:
+            report = load_matching(model, self.config.init_from)
+            self.say("\n".join([f"weights from {self.config.init_from}:", *report.lines()]))
+        return TrainingModule(
+            model=model,
+            loss_weights=_flat_weights(self.config.loss_weights),
+            optim=instantiate(self.config, "optim"),
+            total_steps=self.total_steps,
+            seed=int(self.config.seed),
+            grad_clip=self.settings.grad_clip,
+            evidence_folder=folder.path / "evidence",
+        )
+
+    def _progress(self, folder: RunFolder, module: TrainingModule, first_step: int) -> Progress:
+        log = None
+        if self.is_first:
+            columns = columns_for(list(module.loss_weights))
+            log = MetricsLog(folder.metrics_file, folder.path / "tensorboard", columns, first_step=first_step)
+        return Progress(
+            total_steps=self.total_steps,
+            batch_size=self.settings.batch_size,
+            steps_per_epoch=self.steps_per_epoch,
+            log=log,
+            log_every_steps=self.settings.log_every_steps,
+            is_shown=self.is_first,
+        )
+
+    def _trainer(self, callbacks: list[Any], num_batches: int) -> Trainer:
+        settings, world_size = self.settings, self.processes.world_size
+        validate_every = settings.validate_every_epochs
+        interval = 0 if validate_every is None else round(validate_every * len(self.train_loader))
+        gpu = _uses_gpu(settings)
+        return Trainer(
+            accelerator="gpu" if gpu else "cpu",
+            devices=self.processes.local_world_size,
+            num_nodes=world_size // self.processes.local_world_size,
+            strategy=_strategy(world_size, gpu),
+            plugins=[TorchElasticEnvironment() if world_size > 1 else LightningEnvironment()],
+            precision=_precision(settings, gpu),
+            max_epochs=1,  # one pass over the stream is the whole run
+            accumulate_grad_batches=settings.accumulate,
+            gradient_clip_val=settings.grad_clip,
+            val_check_interval=min(max(interval, 1), num_batches),
+            check_val_every_n_epoch=None,
+            limit_val_batches=(settings.val_batches or 1.0) if self.val_loader is not None else 0,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,  # the loader shards by itself
+            sync_batchnorm=settings.sync_batchnorm and gpu and world_size > 1,
+            deterministic="warn" if settings.deterministic else False,
+            benchmark=gpu and not settings.deterministic,
+            callbacks=callbacks,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+
+
+def _uses_gpu(settings: TrainerSettings) -> bool:
+    if settings.accelerator == "gpu" and not torch.cuda.is_available():
+        raise ValueError("trainer.accelerator=gpu, but torch sees no GPU: run `bevstack doctor`")
+    return settings.accelerator != "cpu" and torch.cuda.is_available()
+
+
+def _precision(settings: TrainerSettings, gpu: bool) -> Any:
+    """Lightning's name of the wanted precision."""
+    if settings.precision == "auto":
+        return "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else "32-true"
+    if str(settings.precision) == "16" and not gpu:
+        raise ValueError("trainer.precision=16 needs a GPU: use bf16 or 32 on CPU")
+    return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[str(settings.precision)]
+
+
+def _strategy(world_size: int, gpu: bool) -> Any:
+    if world_size == 1:
+        return "auto"
+    # Frames without cameras or LiDAR leave an encoder without gradient in that process.
+    return DDPStrategy(find_unused_parameters=True, process_group_backend="nccl" if gpu else "gloo")
+
+
+def _flat_weights(loss_weights: DictConfig) -> dict[str, float]:
+    """`{detection: {heatmap: 1}}` as `{"detection/heatmap": 1}`; heads that are null are left out."""
+    heads = OmegaConf.to_container(loss_weights, resolve=True)
+    assert isinstance(heads, dict)
+    return {f"{head!s}/{term}": float(value) for head, terms in heads.items() if terms for term, value in terms.items()}
+
+
+def _configured_hash(config: DictConfig) -> str:
+    data = config.data
+    if OmegaConf.is_missing(data, "root") or not data.root:
+        return ""  # build_frames says what is missing
+    return data_hash(data.root, data.version, data.train_split)
+
+
+def _from_first_process(path: list[str], world_size: int, gpu: bool) -> str:
+    """The path that the first process has chosen, in all processes."""
+    if world_size == 1:
+        return path[0]
+    if not torch.distributed.is_initialized():  # the trainer finds it and makes no other
+        if gpu:
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        torch.distributed.init_process_group("nccl" if gpu else "gloo")
+    box = path or [""]
+    torch.distributed.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def _quieten_lightning() -> None:
+    """Advice that does not apply: the stream does resume, workers are chosen, eval-mode parts are meant."""
+    advice = ("is not resumable", "does not have many workers", "in eval mode", "number of training batches",
+              "treespec", "`IterableDataset`", "non-empty")  # fmt: skip
+    for words in advice:
+        warnings.filterwarnings("ignore", message=f"(?s).*{words}.*")
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _silent(_: str) -> None:
+    """Only the first process speaks."""
