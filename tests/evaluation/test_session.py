@@ -1,0 +1,144 @@
+"""The session: what it refuses, when it starts afresh, and that the model never sees ground truth."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from fixtures.scenes import one_car_ahead
+from torch import nn
+
+from bevstack.data.images import ImageSize
+from bevstack.engine import Session
+from bevstack.evaluation.modality import restrict
+from bevstack.evaluation.prediction import predict, read_ahead
+from bevstack.types import Boxes3D, Detections, SceneEstimate
+from bevstack.types.errors import CalibrationError, DatasetError, StaleSensorError
+
+IMAGE_SIZE = ImageSize(64, 176)
+
+
+class Recorder(nn.Module):
+    """A model that remembers its batches and finds one car where the ego pose says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.batches = []
+
+    def forward(self, batch):
+        self.batches.append(batch)
+        assert torch.is_inference_mode_enabled()
+        return {}
+
+    def decode(self, outputs, batch):
+        rows = np.array([[10, 0, 1, 4, 2, 1.5, 0, 0, 0]], np.float32)
+        car = Detections(
+            boxes=Boxes3D(rows=rows, class_index=np.array([0])),
+            scores=np.array([0.5], np.float32),
+            attribute_index=np.array([-1]),
+        )
+        return [SceneEstimate(token=t, timestamp_us=0, detections=car) for t in batch.tokens]
+
+
+class Frames:
+    def __init__(self, frames) -> None:
+        self.frames, self.reads = frames, []
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index):
+        self.reads.append(index)
+        if isinstance(self.frames[index], Exception):
+            raise self.frames[index]
+        return self.frames[index]
+
+
+def session(**options) -> Session:
+    return Session(Recorder(), image_size=IMAGE_SIZE, **options)
+
+
+def later(frame, seconds: float, scene: str | None = None):
+    return replace(
+        frame, timestamp_us=frame.timestamp_us + int(seconds * 1e6), scene_name=scene or frame.scene_name
+    )
+
+
+def test_a_step_returns_the_estimate_of_its_frame_and_puts_the_model_in_evaluation_mode() -> None:
+    engine = session()
+    frame = one_car_ahead()
+    estimate = engine.step(frame)
+    assert estimate.token == frame.token
+    assert not engine.model.training
+
+
+def test_a_new_scene_or_time_running_backwards_starts_afresh() -> None:
+    engine, frame = session(), one_car_ahead()
+    engine.step(frame)
+    engine.step(later(frame, 0.5))
+    assert engine.num_steps == 2
+    engine.step(later(frame, 1.0, scene="scene-other"))
+    assert engine.num_steps == 1
+    engine.step(later(frame, 0.5, scene="scene-other"))
+    assert engine.num_steps == 1
+
+
+def test_sensors_can_be_left_out_and_are_masked() -> None:
+    engine, frame = session(), one_car_ahead()
+    engine.step(restrict(frame, "lidar"))
+    engine.step(restrict(frame, "camera"))
+    lidar_only, camera_only = engine.model.batches
+    assert not lidar_only.camera_mask.any() and lidar_only.lidar_mask.all()
+    assert lidar_only.images.shape[-2:] == (64, 176)
+    assert camera_only.camera_mask.all() and not camera_only.lidar_mask.any() and len(camera_only.points_ego) == 0
+
+
+def test_a_frame_without_any_sensor_is_refused() -> None:
+    with pytest.raises(ValueError, match="neither a camera nor LiDAR"):
+        session().step(replace(one_car_ahead(), cameras=(), lidar=None))
+    with pytest.raises(ValueError, match="has no camera data"):
+        restrict(replace(one_car_ahead(), cameras=()), "camera")
+
+
+def test_an_unknown_camera_a_wrong_matrix_and_a_nan_pose_are_refused() -> None:
+    frame = one_car_ahead()
+    first = frame.cameras[0]
+    wrong_pose = np.full((4, 4), np.nan)
+    wrong_mount = np.diag([1.2, 1.0, 1.0, 1.0])
+    cases = (
+        (replace(frame, cameras=(replace(first, name="CAM_ROOF"),)), "CAM_ROOF"),
+        (replace(frame, cameras=(first, first)), "2 times"),
+        (replace(frame, cameras=(replace(first, K_cam=np.zeros((3, 3))),)), "singular"),
+        (replace(frame, cameras=(replace(first, T_ego_cam=wrong_mount),)), "not a rigid transform"),
+        (replace(frame, ego=replace(frame.ego, T_global_ego=wrong_pose)), "ego pose is not finite"),
+    )
+    for broken, message in cases:
+        with pytest.raises(CalibrationError, match=message):
+            session().step(broken)
+
+
+def test_an_old_camera_is_refused_where_a_limit_is_set() -> None:
+    frame = one_car_ahead()
+    old = replace(frame.cameras[0], timestamp_us=frame.timestamp_us - 400_000)
+    stale = replace(frame, cameras=(old, *frame.cameras[1:]))
+    session().step(stale)
+    with pytest.raises(StaleSensorError, match=r"0\.400 s"):
+        session(max_sensor_age_s=0.3).step(stale)
+
+
+def test_each_frame_is_read_once_for_all_modalities() -> None:
+    frames = Frames([replace(later(one_car_ahead(), 0.5 * k), token=f"t{k}") for k in range(5)])
+    found = predict({"fusion": session(), "lidar": session()}, frames, [0, 2, 4], progress=False)
+    assert frames.reads == [0, 2, 4]
+    assert list(found["lidar"].detections) == ["t0", "t2", "t4"]
+    records = found["fusion"].records()["t2"]
+    assert [record["detection_name"] for record in records] == ["car"]
+
+
+def test_reading_ahead_keeps_the_order_and_hands_on_the_failure() -> None:
+    frames = Frames([one_car_ahead(), DatasetError("cut short"), one_car_ahead()])
+    stream = read_ahead(frames, [0, 1, 2])
+    next(stream)
+    with pytest.raises(DatasetError, match="cut short"):
+        next(stream)
