@@ -110,7 +110,7 @@ def render_camera(
     Returns:
         The picture and what each pixel sees; the same arguments give the same bytes.
     """
-    camera = T_global_cam[:3, 3].astype(np.float64)
+    camera = np.asarray(T_global_cam[:3, 3], np.float64)
     close = _gather(scene, nearby(actors, camera, _ACTOR_RANGE_M))
     T_cam_global = rigid_inverse(np.asarray(T_global_cam, np.float64))
     inverse_depth = np.zeros((height_px, width_px), np.float32)
@@ -229,8 +229,8 @@ def _shade_below(close: _Actors, placed: np.ndarray, camera: np.ndarray) -> Floa
     cells = (placed[:, :2] - camera[:2].astype(np.float32)) / _SHADOW_CELL_M + _SHADOW_CELLS / 2 - 0.5
     reach = 0.5 * _SHADOW_CELLS * _SHADOW_CELL_M
     for k, pose in enumerate(close.poses):
-        if np.abs(pose.T_global_actor[:2, 3] - camera[:2]).max() < reach:
-            part = cells[close.vertex_start[k] : close.vertex_start[k + 1]]
-            hull = cv2.convexHull(part.astype(np.float32))
-            cv2.fillPoly(footprint, [np.round(hull * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+        if np.max(np.abs(pose.T_global_actor[:2, 3] - camera[:2])) < reach:
+            part = np.ascontiguousarray(cells[close.vertex_start[k] : close.vertex_start[k + 1]])
+            hull = np.round(np.asarray(cv2.convexHull(part), np.float32) * 16.0).astype(np.int32)
+            cv2.fillPoly(footprint, [hull], (255,), cv2.LINE_AA, 4)
     return cv2.GaussianBlur(footprint.astype(np.float32) * (1 / 255.0), (5, 5), 1.0)

@@ -66,7 +66,7 @@ def _add_bloom(radiance: np.ndarray) -> None:
     glare = np.clip(radiance - 0.6, 0.0, 8.0)
     small = cv2.resize(glare, (max(width // 4, 1), max(height // 4, 1)), interpolation=cv2.INTER_AREA)
     halo = 0.10 * cv2.GaussianBlur(small, (0, 0), 1.5) + 0.05 * cv2.GaussianBlur(small, (0, 0), 6.0)
-    radiance += cv2.resize(halo, (width, height), interpolation=cv2.INTER_LINEAR)
+    radiance += np.asarray(cv2.resize(halo, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _add_rain(radiance: np.ndarray, weather: Weather, generator: np.random.Generator) -> None:
@@ -82,14 +82,14 @@ def _add_rain(radiance: np.ndarray, weather: Weather, generator: np.random.Gener
     ends = np.stack((x, y, x + tilt * length, y + length), axis=1)
     for (x0, y0, x1, y1), alpha in zip((ends * 16).astype(int).tolist(), strength.tolist()):
         cv2.line(streaks, (x0, y0), (x1, y1), alpha, 1, cv2.LINE_8, 4)
-    streaks = cv2.GaussianBlur(streaks, (3, 3), 0.6)[..., None]
+    veil = np.asarray(cv2.GaussianBlur(streaks, (3, 3), 0.6), np.float32)[..., None]
     bright = np.array(weather.horizon_rgb, np.float32) * 1.15
-    radiance += streaks * (bright - radiance)
+    radiance += veil * (bright - radiance)
 
 
 @numba.njit(cache=True, nogil=True)
 def _expose(
-    radiance: np.ndarray, balance: np.ndarray, noise: float, key: int, tone: np.ndarray, picture: np.ndarray
+    radiance: np.ndarray, balance: np.ndarray, noise: float, key: np.uint64, tone: np.ndarray, picture: np.ndarray
 ) -> None:
     height, width = radiance.shape[:2]
     steps = tone.shape[0] - 1

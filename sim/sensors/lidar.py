@@ -37,6 +37,7 @@ _ELEVATIONS_RAD = np.deg2rad(np.linspace(-30.67, 10.67, NUM_RINGS))
 _FIRST_AZIMUTH_RAD = np.deg2rad(-178.7)
 _STEP_RAD = 2 * np.pi / NUM_COLUMNS
 _RANGE_NOISE_M = 0.02
+_RANGE_LIMIT = np.float32(MAX_RANGE_M)
 
 _ASPHALT, _RETRO = int(Material.ASPHALT), int(Material.RETROREFLECTOR)
 
@@ -97,8 +98,7 @@ def scan(
     own_range = _own_car_range(directions, T_ego_lidar)
     hits = _Hits(len(directions))
     _cast_static(scene, T_global_lidar, directions, own_range, hits)
-    for actor in actors:
-        _cast_actor(scene, actor, T_global_lidar, directions, own_range, hits)
+    _cast_actors(scene, actors, T_global_lidar, directions, own_range, hits)
     air = scene.weather
     rain = air.rain_rate_mm_per_h
     points = np.empty((len(directions), 5), np.float32)
@@ -155,16 +155,28 @@ _OWN_PLATES = np.array([[-0.35, 1.75, 0.66, 1.50], [1.75, 3.55, 0.80, 0.98], [-0
 
 def _own_car_range(directions: np.ndarray, T_ego_lidar: np.ndarray) -> Float32[np.ndarray, " M"]:
     """Distance to the car's own roof, bonnet or boot along each ray; inf where the view is free."""
-    rays = directions @ T_ego_lidar[:3, :3].T.astype(np.float32)
-    origin = T_ego_lidar[:3, 3]
-    nearest = np.full(len(rays), np.inf, np.float32)
-    down = np.flatnonzero(rays[:, 2] < -1e-3)
-    for x_from, x_to, half_width, height in _OWN_PLATES:
-        distance = (height - origin[2]) / rays[down, 2]
-        x, y = origin[0] + distance * rays[down, 0], origin[1] + distance * rays[down, 1]
-        hit = (x >= x_from) & (x <= x_to) & (np.abs(y) <= half_width)
-        nearest[down[hit]] = np.minimum(nearest[down[hit]], distance[hit])
+    nearest = np.full(len(directions), np.inf, np.float32)
+    _strike_plates(directions, np.ascontiguousarray(T_ego_lidar, dtype=np.float64), _OWN_PLATES, nearest)
     return nearest
+
+
+@numba.njit(cache=True, nogil=True)
+def _strike_plates(directions: np.ndarray, T_ego_lidar: np.ndarray, plates: np.ndarray, nearest: np.ndarray) -> None:
+    ray = np.empty(3)
+    for k in range(len(directions)):
+        for axis in range(3):
+            ray[axis] = (
+                T_ego_lidar[axis, 0] * directions[k, 0]
+                + T_ego_lidar[axis, 1] * directions[k, 1]
+                + T_ego_lidar[axis, 2] * directions[k, 2]
+            )
+        if ray[2] > -1e-3:
+            continue
+        for plate in plates:
+            distance = (plate[3] - T_ego_lidar[2, 3]) / ray[2]
+            x, y = T_ego_lidar[0, 3] + distance * ray[0], T_ego_lidar[1, 3] + distance * ray[1]
+            if plate[0] <= x <= plate[1] and abs(y) <= plate[2] and 0.0 < distance < nearest[k]:
+                nearest[k] = distance
 
 
 def _cast_static(
@@ -176,44 +188,61 @@ def _cast_static(
     open_rays = np.flatnonzero(~np.isfinite(own_range)).astype(np.int32)
     rays = directions[open_rays] @ T_global_lidar[:3, :3].T.astype(np.float32)
     origins = np.broadcast_to(T_global_lidar[:3, 3].astype(np.float32), rays.shape)
-    found = model.ray_scene.run(np.ascontiguousarray(origins), rays, output=1, dists=np.float32(MAX_RANGE_M))
+    found = model.ray_scene.run(np.ascontiguousarray(origins), rays, output=1, dists=_RANGE_LIMIT)
     _keep_nearer(
         open_rays, found["primID"], found["tfar"], rays, model.normals, model.material, model.semantic, -1,
         hits.range_m, hits.cosine, hits.material, hits.semantic, hits.instance,
     )  # fmt: skip
 
 
-def _cast_actor(
+def _cast_actors(
     scene: SensorScene,
-    actor: ActorPose,
+    actors: Sequence[ActorPose],
     T_global_lidar: np.ndarray,
     directions: np.ndarray,
     own_range: np.ndarray,
     hits: _Hits,
 ) -> None:
-    model = scene.model_of(actor.mesh)
-    T_actor_lidar = rigid_inverse(actor.T_global_actor) @ T_global_lidar
-    sphere = model.sphere
-    center = T_actor_lidar[:3, :3].T @ (sphere[:3] - T_actor_lidar[:3, 3])
-    if np.linalg.norm(center) - sphere[3] > MAX_RANGE_M or not len(model.faces):
+    """Nearest actors first, so that rays which they stop are not tried on those behind."""
+    if not actors:
         return
-    picked = _rays_towards(directions, own_range, hits.range_m, center, sphere[3])
-    if not len(picked):
-        return
-    rays = directions[picked] @ T_actor_lidar[:3, :3].T.astype(np.float32)
-    origins = np.broadcast_to(T_actor_lidar[:3, 3].astype(np.float32), rays.shape)
-    found = model.ray_scene.run(np.ascontiguousarray(origins), rays, output=1, dists=np.float32(MAX_RANGE_M))
-    _keep_nearer(
-        picked, found["primID"], found["tfar"], rays, model.normals, model.material, model.semantic, actor.instance,
-        hits.range_m, hits.cosine, hits.material, hits.semantic, hits.instance,
-    )  # fmt: skip
+    models = [scene.model_of(actor.mesh) for actor in actors]
+    T_actor_lidar = rigid_inverse(np.array([actor.T_global_actor for actor in actors], np.float64)) @ T_global_lidar
+    spheres = np.array([model.sphere for model in models])
+    offset = spheres[:, :3] - T_actor_lidar[:, :3, 3]
+    gaps = np.linalg.norm(offset, axis=1) - spheres[:, 3]
+    centers = np.einsum("nji,nj->ni", T_actor_lidar[:, :3, :3], offset)
+    for k in np.argsort(gaps, kind="stable"):
+        model = models[k]
+        if gaps[k] > MAX_RANGE_M:
+            return
+        if not len(model.faces):
+            continue
+        picked, origins, rays = _rays_towards(
+            directions, own_range, hits.range_m, centers[k], spheres[k, 3], T_actor_lidar[k]
+        )
+        if not len(picked):
+            continue
+        found = model.ray_scene.run(origins, rays, output=1, dists=_RANGE_LIMIT)
+        _keep_nearer(
+            picked, found["primID"], found["tfar"], rays, model.normals, model.material, model.semantic,
+            actors[k].instance, hits.range_m, hits.cosine, hits.material, hits.semantic, hits.instance,
+        )  # fmt: skip
 
 
 @numba.njit(cache=True, nogil=True)
 def _rays_towards(
-    directions: np.ndarray, own_range: np.ndarray, range_m: np.ndarray, center: np.ndarray, radius: float
-) -> np.ndarray:
-    """Rays that pass through a sphere before what they have already hit; only columns near its azimuth are tried."""
+    directions: np.ndarray,
+    own_range: np.ndarray,
+    range_m: np.ndarray,
+    center: np.ndarray,
+    radius: float,
+    T_actor_lidar: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rays that pass through a sphere before what they have already hit; only columns near its azimuth are tried.
+
+    Returns the ray numbers and, in the actor's frame, origins and directions.
+    """
     distance = np.sqrt(center[0] ** 2 + center[1] ** 2 + center[2] ** 2)
     flat = np.hypot(center[0], center[1])
     columns = len(directions) // NUM_RINGS
@@ -224,7 +253,7 @@ def _rays_towards(
         half = np.arcsin(min(1.0, radius / flat))
         first = int(np.floor((turn - half) / _STEP_RAD)) - 2
         count = min(columns, int(np.ceil(2 * half / _STEP_RAD)) + 5)
-    out = np.empty(count * NUM_RINGS, np.int32)
+    picked = np.empty(count * NUM_RINGS, np.int32)
     kept = 0
     for step in range(count):
         column = (first + step) % columns
@@ -234,9 +263,20 @@ def _rays_towards(
                 continue
             along = directions[ray, 0] * center[0] + directions[ray, 1] * center[1] + directions[ray, 2] * center[2]
             if along > -radius and distance * distance - along * along <= radius * radius:
-                out[kept] = ray
+                picked[kept] = ray
                 kept += 1
-    return out[:kept]
+    origins = np.empty((kept, 3), np.float32)
+    rays = np.empty((kept, 3), np.float32)
+    for k in range(kept):
+        ray = picked[k]
+        for axis in range(3):
+            origins[k, axis] = T_actor_lidar[axis, 3]
+            rays[k, axis] = (
+                T_actor_lidar[axis, 0] * directions[ray, 0]
+                + T_actor_lidar[axis, 1] * directions[ray, 1]
+                + T_actor_lidar[axis, 2] * directions[ray, 2]
+            )
+    return picked[:kept], origins, rays
 
 
 @numba.njit(cache=True, nogil=True)
@@ -261,7 +301,8 @@ def _keep_nearer(
 def _finish(
     directions: np.ndarray, own_range: np.ndarray, range_m: np.ndarray, cosine: np.ndarray, material: np.ndarray,
     hit_semantic: np.ndarray, hit_instance: np.ndarray, reflectivity: np.ndarray, extinction: float, scatter: float,
-    wetness: float, key: int, points: np.ndarray, semantic: np.ndarray, instance: np.ndarray, is_return: np.ndarray,
+    wetness: float, key: np.uint64, points: np.ndarray, semantic: np.ndarray, instance: np.ndarray,
+    is_return: np.ndarray,
 ) -> None:  # fmt: skip
     """Noise, drop-out, intensity and air: from exact hits to what the sensor reports."""
     for ray in range(len(directions)):

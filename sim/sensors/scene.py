@@ -119,8 +119,11 @@ class SensorScene:
 
 def nearby(actors: Sequence[ActorPose], center_global: Float[np.ndarray, "3"], range_m: float) -> list[ActorPose]:
     """Actors whose origin is at most `range_m` from a place on the ground plane."""
+    x, y = float(center_global[0]), float(center_global[1])
     return [
-        actor for actor in actors if np.hypot(*(actor.T_global_actor[:2, 3] - np.asarray(center_global)[:2])) <= range_m
+        actor
+        for actor in actors
+        if math.hypot(actor.T_global_actor[0, 3] - x, actor.T_global_actor[1, 3] - y) <= range_m
     ]
 
 

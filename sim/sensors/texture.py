@@ -16,7 +16,7 @@ def _lattice(i: int, j: int, layer: int) -> float:
     h = np.uint32(i) * np.uint32(0x8DA6B343) ^ np.uint32(j) * np.uint32(0xD8163841) ^ np.uint32(layer * 0x9E3779B1)
     h = (h ^ (h >> np.uint32(15))) * np.uint32(0x2C1B3C6D)
     h = (h ^ (h >> np.uint32(12))) * np.uint32(0x297A2D39)
-    return ((h ^ (h >> np.uint32(15))) & np.uint32(0xFFFFFF)) * 5.9604645e-8
+    return float((h ^ (h >> np.uint32(15))) & np.uint32(0xFFFFFF)) * 5.9604645e-8
 
 
 @numba.njit(cache=True, nogil=True)

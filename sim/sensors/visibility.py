@@ -27,5 +27,5 @@ def visible_fractions(renders: Iterable[CameraRender]) -> dict[int, float]:
 
 
 def visibility_level(fraction: float) -> int:
-    """nuScenes bin 1 (0 to 40 %) to 4 (80 to 100 %) of a visible share."""
+    """Bin of nuScenes, 1 (0 to 40 %) to 4 (80 to 100 %) of a visible share."""
     return 1 + sum(fraction > bound for bound in VISIBILITY_LEVELS)
