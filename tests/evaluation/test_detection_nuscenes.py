@@ -26,9 +26,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> NuScenesFrames:
 
 def records_of(frames: NuScenesFrames, change=lambda detections: detections) -> dict[str, list[dict]]:
     return {
-        frames.token(k): to_records(
-            frames.token(k), change(truth_as_detections(frames, k)), frames.ego(k).T_global_ego
-        )
+        frames.token(k): to_records(frames.token(k), change(truth_as_detections(frames, k)), frames.ego(k).T_global_ego)
         for k in range(len(frames))
     }
 

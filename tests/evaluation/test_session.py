@@ -60,9 +60,7 @@ def session(**options) -> Session:
 
 
 def later(frame, seconds: float, scene: str | None = None):
-    return replace(
-        frame, timestamp_us=frame.timestamp_us + int(seconds * 1e6), scene_name=scene or frame.scene_name
-    )
+    return replace(frame, timestamp_us=frame.timestamp_us + int(seconds * 1e6), scene_name=scene or frame.scene_name)
 
 
 def test_a_step_returns_the_estimate_of_its_frame_and_puts_the_model_in_evaluation_mode() -> None:
