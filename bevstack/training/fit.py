@@ -197,7 +197,7 @@ class _Run:
             self.say("\n".join([f"weights from {self.config.init_from}:", *report.lines()]))
         return TrainingModule(
             model=model,
-            loss_weights=_flat_weights(self.config.loss_weights),
+            loss_weights=flat_weights(self.config.loss_weights),
             optim=instantiate(self.config, "optim"),
             total_steps=self.total_steps,
             seed=int(self.config.seed),
@@ -272,7 +272,7 @@ def _strategy(world_size: int, gpu: bool) -> Any:
     return DDPStrategy(find_unused_parameters=True, process_group_backend="nccl" if gpu else "gloo")
 
 
-def _flat_weights(loss_weights: DictConfig) -> dict[str, float]:
+def flat_weights(loss_weights: DictConfig) -> dict[str, float]:
     """`{detection: {heatmap: 1}}` as `{"detection/heatmap": 1}`; heads that are null are left out."""
     heads = OmegaConf.to_container(loss_weights, resolve=True)
     assert isinstance(heads, dict)
