@@ -75,7 +75,7 @@ class CenterHead(nn.Module):
         tasks: Sequence[Sequence[str]] | None = None,
         min_points: int = 1,
         min_overlap: float = 0.1,
-        min_radius_cells: float = 2.0,
+        min_radius_cells: float = 1.5,
         attributes: AttributeRule = "learned",
         score_threshold: float = 0.03,
         max_detections: int = 500,

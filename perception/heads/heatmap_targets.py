@@ -41,21 +41,13 @@ class CenterTargets:
 def gaussian_radius_cells(
     length_cells: Float[Tensor, " N"], width_cells: Float[Tensor, " N"], min_overlap: float
 ) -> Float[Tensor, " N"]:
-    """Largest shift of both corners of a box, in cells, at which boxes still overlap by `min_overlap`.
+    """How far, in cells, a box may be moved along both axes at once and still overlap itself by `min_overlap`.
 
-    The smallest root over the three ways in which corners can move: both outwards, both inwards, one each way.
+    CornerNet takes the least of three such shifts; the other two change the size of the box, which a centre does not.
+    Root of (l - r)(w - r) = 2 l w o / (1 + o).
     """
     total, area = length_cells + width_cells, length_cells * width_cells
-    shifted = _smaller_root(torch.ones_like(area), -total, area * (1 - min_overlap) / (1 + min_overlap))
-    inside = _smaller_root(4 * torch.ones_like(area), -2 * total, (1 - min_overlap) * area)
-    o = min_overlap
-    outside = (-2 * o * total + ((2 * o * total) ** 2 + 16 * o * (1 - o) * area).sqrt()) / (8 * o)
-    return torch.minimum(torch.minimum(shifted, inside), outside)
-
-
-def _smaller_root(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """Smaller root of a x^2 + b x + c."""
-    return (-b - (b**2 - 4 * a * c).clamp_min(0).sqrt()) / (2 * a)
+    return (total - (total**2 - 4 * area * (1 - min_overlap) / (1 + min_overlap)).clamp_min(0).sqrt()) / 2
 
 
 def encode_boxes(
@@ -64,7 +56,7 @@ def encode_boxes(
     *,
     num_classes: int,
     min_overlap: float = 0.1,
-    min_radius_cells: float = 2.0,
+    min_radius_cells: float = 1.5,
     min_points: int = 1,
 ) -> CenterTargets:
     """Targets of all boxes whose centre lies on the grid.

@@ -127,8 +127,7 @@ class SparseVoxelEncoder(nn.Module):
             sparse = self.stem(sparse)
             for stage in self.stages:
                 sparse = stage(sparse)
-            data = self.flatten_height(sparse).dense().flatten(1, 2)  # (B, C Z, Y, X)
-            data = torch.where(present, data, 0.0)
+            data = torch.where(present, _height_in_channels(self.flatten_height(sparse)), 0.0)
         else:
             data = features.new_zeros((batch.batch_size, self.out_channels, *self.grid.shape_yx))
         return BevFeatures(data=data, valid=present.expand(-1, 1, *self.grid.shape_yx).contiguous(), grid=self.grid)
@@ -157,3 +156,13 @@ class SparseVoxelEncoder(nn.Module):
         scale[PointIndex.INTENSITY] = 1 / 255
         scale[PointIndex.AGE_S] = 2.0
         return indices, means * scale
+
+
+def _height_in_channels(sparse: spconv.SparseConvTensor) -> Float[Tensor, "B C Y X"]:
+    """All height slices of all cells side by side as channels, zero where there is no voxel."""
+    depth, rows, columns = sparse.spatial_shape
+    frame, z, y, x = sparse.indices.long().unbind(1)
+    cell = ((frame * rows + y) * columns + x) * depth + z
+    dense = sparse.features.new_zeros((sparse.batch_size * rows * columns * depth, sparse.features.shape[1]))
+    dense = dense.index_copy(0, cell, sparse.features)
+    return dense.view(sparse.batch_size, rows, columns, -1).permute(0, 3, 1, 2).contiguous()
