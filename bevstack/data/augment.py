@@ -225,15 +225,9 @@ def move_boxes(rows: Float[np.ndarray, "N 9"], G_ego: Float[np.ndarray, "4 4"]) 
     out[:, BoxIndex.LENGTH : BoxIndex.HEIGHT + 1] *= _scale_of(G_ego)
     yaw = rows[:, BoxIndex.YAW].astype(np.float64)
     forward = np.stack((np.cos(yaw), np.sin(yaw)), axis=-1) @ plane.T
-    out[:, BoxIndex.YAW] = _wrapped_float32(np.arctan2(forward[:, 1], forward[:, 0]))
+    out[:, BoxIndex.YAW] = wrap_angle(np.arctan2(forward[:, 1], forward[:, 0]).astype(rows.dtype))
     out[:, BoxIndex.VX : BoxIndex.VY + 1] = rows[:, BoxIndex.VX : BoxIndex.VY + 1] @ plane.T
     return out
-
-
-def _wrapped_float32(angle: np.ndarray) -> np.ndarray:
-    """In [-pi, pi) also after rounding: the float32 next to pi is above pi."""
-    wrapped = wrap_angle(angle).astype(np.float32)
-    return np.where(wrapped >= np.float32(np.pi), -np.float32(np.pi), wrapped)
 
 
 def _moved_ego(ego: EgoState, G_ego: np.ndarray) -> EgoState:

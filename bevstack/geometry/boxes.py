@@ -33,7 +33,7 @@ def transform_boxes(T_target_source: Float[np.ndarray, "4 4"], rows: Float[np.nd
     out[:, : BoxIndex.Z + 1] = rows[:, : BoxIndex.Z + 1] @ rotation.T + T_target_source[:3, 3]
     yaw = rows[:, BoxIndex.YAW]
     forward = np.stack((np.cos(yaw), np.sin(yaw), np.zeros_like(yaw)), axis=-1) @ rotation.T
-    out[:, BoxIndex.YAW] = wrap_angle(np.arctan2(forward[:, 1], forward[:, 0]))
+    out[:, BoxIndex.YAW] = wrap_angle(np.arctan2(forward[:, 1], forward[:, 0]).astype(rows.dtype))
     velocity = np.concatenate((rows[:, BoxIndex.VX :], np.zeros((len(rows), 1), rows.dtype)), axis=1)
     out[:, BoxIndex.VX :] = (velocity @ rotation.T)[:, :2]
     return out

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 ArrayT = TypeVar("ArrayT", np.ndarray, Tensor)
+AngleT = TypeVar("AngleT", np.ndarray, Tensor, float)
 
 
 def transform_points(T_target_source: ArrayT, points_source: ArrayT) -> ArrayT:
@@ -87,9 +88,14 @@ def from_xy_yaw(x_m: float, y_m: float, yaw_rad: float, z_m: float = 0.0) -> Flo
 
 def yaw_of(T_target_source: Float[np.ndarray, "*b 4 4"]) -> Float[np.ndarray, "*b"]:
     """Heading of the transformed x axis, in [-pi, pi)."""
-    return wrap_angle(np.arctan2(T_target_source[..., 1, 0], T_target_source[..., 0, 0]))
+    return wrap_angle(np.asarray(np.arctan2(T_target_source[..., 1, 0], T_target_source[..., 0, 0])))
 
 
-def wrap_angle(angle: ArrayT) -> ArrayT:
-    """The same angle in [-pi, pi)."""
-    return (angle + np.pi) % (2 * np.pi) - np.pi
+def wrap_angle(angle: AngleT) -> AngleT:
+    """The same angle in [-pi, pi), also where rounding would give pi."""
+    wrapped = (angle + np.pi) % (2 * np.pi) - np.pi
+    if isinstance(wrapped, Tensor):
+        return torch.where(wrapped >= np.pi, -np.pi, wrapped)
+    if isinstance(angle, np.ndarray):
+        return np.where(wrapped >= np.pi, -np.pi, wrapped).astype(angle.dtype)
+    return -np.pi if wrapped >= np.pi else wrapped

@@ -16,16 +16,20 @@ class BevGrid:
     x_range_m[1] (ahead); the axis before it runs along y from y_range_m[0] (right) to y_range_m[1] (left).
     Cell (0, 0) covers [x_min, x_min + cell_m) x [y_min, y_min + cell_m); its centre is half a cell further.
 
+    Ranges may be given as lists, as they come from YAML; they are kept as tuples.
+
     Raises:
         ValueError: a range is not a positive whole number of cells.
     """
 
-    x_range_m: tuple[float, float]
-    y_range_m: tuple[float, float]
-    z_range_m: tuple[float, float]
+    x_range_m: Sequence[float]
+    y_range_m: Sequence[float]
+    z_range_m: Sequence[float]
     cell_m: float
 
     def __post_init__(self) -> None:
+        if not self.cell_m > 0:
+            raise ValueError(f"cell_m={self.cell_m} must be positive")
         for name in ("x_range_m", "y_range_m", "z_range_m"):
             object.__setattr__(self, name, _as_range(name, getattr(self, name)))
         for name in ("x_range_m", "y_range_m"):
