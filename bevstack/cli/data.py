@@ -221,13 +221,13 @@ def _view(options: argparse.Namespace) -> int:
 
     from bevstack.data.view import draw_frame
 
+    if options.out.suffix not in (".png", ".jpg"):
+        raise ValueError(f"cannot write {options.out}: use a name that ends in .png or .jpg")
     frames, position = _frame_to_view(options)
     if not -len(frames) <= position < len(frames):
         raise ValueError(f"--index {position}: split '{frames.split}' has frames 0 to {len(frames) - 1}")
     picture = draw_frame(frames[position], range_m=options.range)
-    good, encoded = cv2.imencode(options.out.suffix or ".png", picture[:, :, ::-1])
-    if not good:
-        raise ValueError(f"cannot write {options.out}: use a name that ends in .png or .jpg")
+    encoded = cv2.imencode(options.out.suffix, picture[:, :, ::-1])[1]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     scratch = options.out.with_name(f".{options.out.name}.tmp-{os.getpid()}")
     try:

@@ -4,6 +4,7 @@ The index is a folder of `.npy` columns and a `manifest.json`. It is written und
 is complete, so that an interrupted build leaves nothing behind that looks like an index.
 """
 
+import gc
 import hashlib
 import json
 import logging
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bevstack.data.tables import TokenLookup, is_hex_token, pack_strings, read_records, stream_records, token_keys
+from bevstack.data.tables import TokenLookup, are_hex_tokens, pack_strings, read_records, stream_records, token_keys
 from bevstack.types.errors import DatasetError
 
 logger = logging.getLogger(__name__)
@@ -87,12 +88,18 @@ class _Builder:
         self.names: dict[str, Any] = {}
 
     def build(self) -> None:
-        with self.bar:
-            self._sensors()
-            self._scenes_and_samples()
-            self._sample_data()
-            self._annotations()
-            self._hash_rest()
+        collects = gc.isenabled()
+        gc.disable()  # millions of short-lived records without cycles: collecting only costs time
+        try:
+            with self.bar:
+                self._sensors()
+                self._scenes_and_samples()
+                self._sample_data()
+                self._annotations()
+                self._hash_rest()
+        finally:
+            if collects:
+                gc.enable()
 
     # -- reading and writing ------------------------------------------------------------------------------------------
     def _on_bytes(self, name: str) -> Any:
@@ -113,7 +120,7 @@ class _Builder:
     def _save_tokens(self, name: str, tokens: list[str]) -> np.ndarray:
         keys = token_keys(tokens)
         self._save(f"{name}_key", keys)
-        if not all(map(is_hex_token, tokens)):
+        if not are_hex_tokens(tokens):
             self._save_strings(name, tokens)
         return keys
 
@@ -199,7 +206,7 @@ class _Builder:
         texts: list[str] = []
         for records in stream_records(self.paths["sample_data"], self._on_bytes("sample_data")):
             tokens = [record["token"] for record in records]
-            if tokens_are_hex and not all(map(is_hex_token, tokens)):
+            if tokens_are_hex and not are_hex_tokens(tokens):
                 tokens_are_hex = False
                 texts = [key.tobytes().hex() for part in parts.get("key", []) for key in part]
             texts += tokens if not tokens_are_hex else []

@@ -2,12 +2,12 @@
 
 Two ways to rasterise. `exact` clips every shape to the patch like nuscenes-devkit's `get_map_mask`, with shapes and a
 search tree kept in memory instead of being rebuilt for each call; with compat="devkit" its result is bit-identical.
-`fast` hands the unclipped outlines to the rasteriser with sub-cell precision and differs from it in a few edge cells.
+`fast` hands the unclipped outlines to the rasteriser and differs from it in a few cells at the rim of the patch.
 
 compat="devkit" is what published map-segmentation figures are measured on, with two flaws: a shape is drawn half a cell
 too far along x and y (polygon corners are rounded to cell *indices*), and the hole of a polygon erases what earlier
-polygons of the layer had drawn there. compat="correct" has neither. (The devkit also raises a TypeError where a divider
-leaves the patch and enters it again; here its parts are drawn.)
+polygons of the layer had drawn there (`exact` only: `fast` never erases). compat="correct" has neither. (The devkit
+also raises a TypeError where a divider leaves the patch and enters it again; here its parts are drawn.)
 """
 
 import functools
@@ -250,16 +250,14 @@ def _draw_fast(layer: _Layer, patch: _Patch, compat: Compat) -> np.ndarray:
     scale = np.array(patch.cells_per_m)
     half = np.array((patch.cells[1], patch.cells[0])) / 2
     for row in layer.near(patch.area):
-        is_area = isinstance(layer.shapes[row], Polygon)
-        # Cell k has its centre at k + 0.5, OpenCV's pixel k at k. The devkit forgets this for polygons; for lines it
-        # cuts off the fraction, which comes to the same as being right.
-        shift = 0.0 if is_area and compat == "devkit" else 0.5
-        rings = [((ring - (patch.x_m, patch.y_m)) @ turn) * scale + half - shift for ring in layer.rings[row]]
-        fixed = [np.round(ring * (1 << _SUBPIXEL_BITS)).astype(np.int32) for ring in rings]
-        if is_area:
-            cv2.fillPoly(mask, fixed, (1,), shift=_SUBPIXEL_BITS)  # outline and holes together: even-odd rule
-        else:
-            cv2.polylines(mask, fixed, False, (1,), _LINE_WIDTH_CELLS, shift=_SUBPIXEL_BITS)
+        local = [((ring - (patch.x_m, patch.y_m)) @ turn) * scale + half for ring in layer.rings[row]]
+        if not isinstance(layer.shapes[row], Polygon):
+            cv2.polylines(mask, [np.floor(local[0]).astype(np.int32)], False, (1,), _LINE_WIDTH_CELLS)
+        elif compat == "devkit":
+            cv2.fillPoly(mask, [_rounded(ring, 0.0) for ring in local], (1,))
+        else:  # outline and holes together: even-odd rule
+            fixed = [_rounded((ring - 0.5) * (1 << _SUBPIXEL_BITS), 0.0) for ring in local]
+            cv2.fillPoly(mask, fixed, (1,), shift=_SUBPIXEL_BITS)
     return mask
 
 

@@ -20,6 +20,7 @@ from bevstack.types.errors import DatasetError
 
 KEY_BYTES = 16
 CHUNK_BYTES = 8 << 20
+_NO_TOKEN = "0" * 2 * KEY_BYTES
 
 _BETWEEN_RECORDS = re.compile(rb"\}\s*,\s*\{")
 _BOUNDARY_TRIES = 16
@@ -98,19 +99,27 @@ def _parse(text: bytes) -> list[dict[str, Any]] | None:
             records = json.loads(text)
         except json.JSONDecodeError:
             return None
-    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+    if not isinstance(records, list) or not set(map(type, records)) <= {dict}:
         return None
     return records
 
 
 def token_keys(tokens: Sequence[str]) -> UInt8[np.ndarray, "N 16"]:
     """One 16-byte key for each token; the empty token ("none") is all zeros."""
-    joined = "".join(tokens)
-    if len(joined) == 2 * KEY_BYTES * len(tokens) and all(len(token) == 2 * KEY_BYTES for token in tokens):
-        packed = _from_hex(joined)
-        if packed is not None:
-            return np.frombuffer(packed, np.uint8).reshape(-1, KEY_BYTES)
-    return np.frombuffer(b"".join(_token_key(token) for token in tokens), np.uint8).reshape(-1, KEY_BYTES)
+    packed = _packed_hex([token or _NO_TOKEN for token in tokens])
+    if packed is None:
+        packed = b"".join(map(_token_key, tokens))
+    return np.frombuffer(packed, np.uint8).reshape(-1, KEY_BYTES)
+
+
+def are_hex_tokens(tokens: Sequence[str]) -> bool:
+    """Whether the key of each token is the token itself."""
+    return _packed_hex(tokens) is not None
+
+
+def _packed_hex(tokens: Sequence[str]) -> bytes | None:
+    """The keys of tokens of 32 hexadecimal digits in one go; None where one of them is of another form."""
+    return _from_hex("".join(tokens)) if set(map(len, tokens)) <= {2 * KEY_BYTES} else None
 
 
 def _token_key(token: str) -> bytes:
@@ -193,8 +202,3 @@ class TokenColumn:
 
     def __getitem__(self, row: int) -> str:
         return self.keys[row].tobytes().hex() if self._texts is None else self._texts[row]
-
-
-def is_hex_token(token: str) -> bool:
-    """Whether the key of a token is the token itself."""
-    return len(token) == 2 * KEY_BYTES and _from_hex(token) is not None
