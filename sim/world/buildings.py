@@ -19,7 +19,8 @@ _DISTRICTS = {
     "industry": (0.05, 0.1, 0.2, 0.1, 0.55),
 }
 _PLASTERS: tuple[Rgb, ...] = (
-    (206, 198, 180), (188, 176, 152), (214, 208, 200), (176, 160, 140), (196, 168, 132), (160, 166, 168), (204, 184, 170),
+    (206, 198, 180), (188, 176, 152), (214, 208, 200), (176, 160, 140), (196, 168, 132), (160, 166, 168),
+    (204, 184, 170),
 )  # fmt: skip
 _BRICKS: tuple[Rgb, ...] = ((140, 78, 60), (122, 70, 56), (154, 98, 74), (112, 84, 72), (166, 124, 96))
 _ROOFS: tuple[Rgb, ...] = ((112, 62, 48), (84, 74, 70), (70, 72, 78), (128, 78, 56), (96, 88, 80))
@@ -136,7 +137,7 @@ def _draw(
 
 def _background(sites: Sites, weights: np.ndarray, rng: np.random.Generator) -> list[Building]:
     """Larger buildings away from the roads, most of them near the border, so that streets do not end in nothing."""
-    placed = []
+    placed: list[Building] = []
     for _ in range(45):
         name = str(rng.choice(BUILDING_STYLES, p=weights))
         style = _STYLES[name]
@@ -330,7 +331,7 @@ def _add_gable(builder: MeshBuilder, building: Building, roof: Rgb, wall: Rgb, m
     back = ((x, low_y, low_z), (-x, low_y, low_z), (-x, 0.0, ridge), (x, 0.0, ridge))
     # Seen from below, eaves show their underside: both faces are built.
     slopes = np.array((front, back, front[::-1], back[::-1])) + np.array((0.0, 0.0, 0.05))
-    slopes[2:] -= (0.0, 0.0, 0.08)
+    slopes[2:] -= (0.0, 0.0, 0.005)
     builder.quads(to_world(slopes, building.pose), roof, Material.BRICK, STATIC_MANMADE)
     right = np.array(((half_x, -half_y, eaves), (half_x, half_y, eaves), (half_x, 0.0, ridge)))
     left = np.array(((-half_x, half_y, eaves), (-half_x, -half_y, eaves), (-half_x, 0.0, ridge)))

@@ -20,7 +20,7 @@ STATIC_VEGETATION = 30
 _BOX_CORNERS = np.array(
     [(x, y, z) for z in (0.0, 1.0) for x, y in ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))]
 )
-_BOX_SIDES = ((0, 1, 5, 4), (1, 2, 6, 5), (2, 3, 7, 6), (3, 0, 4, 7), (4, 5, 6, 7))
+_BOX_SIDES = ((0, 1, 5, 4), (1, 2, 6, 5), (2, 3, 7, 6), (3, 0, 4, 7), (4, 5, 6, 7), (3, 2, 1, 0))
 
 
 class MeshBuilder:
@@ -63,10 +63,14 @@ class MeshBuilder:
     def box(
         self, pose: tuple[float, float, float], size: tuple[float, float, float], z: float, rgb: Rgb, **kind: int
     ) -> None:
-        """Add a box standing on height z: pose x, y, yaw of its centre, size length, width, height; no underside."""
+        """Add a box standing on height z: pose x, y, yaw of its centre, size length, width, height.
+
+        The underside is built from 0.4 m above the ground on, where a camera or LiDAR can see it.
+        """
         local = _BOX_CORNERS * size + (0.0, 0.0, z)
         world = to_world(local, pose)
-        self.quads(world[np.array(_BOX_SIDES)], rgb, kind["material"], kind["semantic"])
+        sides = _BOX_SIDES if z > 0.4 else _BOX_SIDES[:-1]
+        self.quads(world[np.array(sides)], rgb, kind["material"], kind["semantic"])
 
     def cone(
         self,

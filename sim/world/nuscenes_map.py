@@ -67,7 +67,7 @@ def write_semantic_prior(path: Path, towns: Sequence[PlacedTown], canvas_edge_m:
         parts = shapely.get_parts(shapely.union_all([town.roads.drivable, *town.roads.walkways]))
         for part in parts:
             rings = [_pixels(np.asarray(ring.coords), offset, picture, PRIOR_PIXEL_M) for ring in _rings(part)]
-            cv2.fillPoly(picture, rings, 255, shift=_SUBPIXEL_BITS)
+            cv2.fillPoly(picture, rings, (255,), shift=_SUBPIXEL_BITS)
     _write_png(path, picture)
 
 
@@ -93,7 +93,7 @@ def write_basemap(
         grey[mesh.material == Material.GRASS] *= 0.6
         for face in order.tolist():
             corners = _pixels(triangles[face, :, :2], offset, picture, pixel_m)
-            cv2.fillConvexPoly(picture, corners, float(grey[face]), shift=_SUBPIXEL_BITS)
+            cv2.fillConvexPoly(picture, corners, (float(grey[face]),), shift=_SUBPIXEL_BITS)
     _write_png(path, picture)
 
 
@@ -178,7 +178,7 @@ class _TownRecords:
 
     def _road_blocks(self, segments: list[str]) -> dict[int, str]:
         """Add the road blocks; the token of each lane's block."""
-        tokens = {}
+        tokens: dict[int, str] = {}
         for block in self.roads.road_blocks:
             lanes = [self.roads.lanes[lane] for lane in block.lanes]
             token = self.layers.add(

@@ -15,6 +15,7 @@ from shapely.geometry import LineString, MultiPolygon, Polygon
 from bevstack.sim.world.polylines import arc_lengths, at_stations, headings, strip
 
 Turn = Literal["straight", "left", "right"]
+StopKind = Literal["PED_CROSSING", "STOP_SIGN", "YIELD"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,7 @@ class StopLine:
     """Where traffic stops or gives way."""
 
     polygon: Polygon
-    kind: Literal["PED_CROSSING", "STOP_SIGN", "YIELD"]
+    kind: StopKind
     crossing: int | None
     """Index of the crossing behind the line."""
     lanes: tuple[int, ...]

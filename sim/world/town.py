@@ -19,7 +19,6 @@ from bevstack.sim.world.town_layout import (
     TOWN_SIZE_M,
     Layout,
     make_layout,
-    paved_area,
     raised_islands,
     square,
 )
@@ -65,9 +64,9 @@ def make_town(kind: str, rng: np.random.Generator) -> Town:
     if kind not in TOWN_KINDS:
         raise ValueError(f"unknown kind of town {kind!r}; choose from {', '.join(TOWN_KINDS)}")
     layout = make_layout(kind, rng)
-    surface = paved_area(layout)
+    roads = lay_lanes(layout)
+    surface = roads.drivable
     lots = make_lots(layout, surface, rng)
-    roads = lay_lanes(layout, surface)
     ground = divide_ground(layout, surface, roads.crossings, shapely.union_all([lot.polygon for lot in lots]))
     builder = MeshBuilder()
     add_ground(builder, layout, surface, ground, rng)

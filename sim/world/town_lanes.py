@@ -7,8 +7,8 @@ import shapely
 from shapely.geometry import LineString, Polygon
 
 from bevstack.sim.world.polylines import at_stations, clip_to_square, cut, join, offset, resample, strip
-from bevstack.sim.world.roads import Lane, RoadBlock, RoadNetwork, StopLine, Turn
-from bevstack.sim.world.town_layout import STEP_M, TOWN_SIZE_M, Layout, Road, crossing_station, square
+from bevstack.sim.world.roads import Lane, RoadBlock, RoadNetwork, StopKind, StopLine, Turn
+from bevstack.sim.world.town_layout import STEP_M, TOWN_SIZE_M, Layout, Road, crossing_station, paved_area, square
 
 CROSSING_WIDTH_M = 3.6
 STOP_GAP_M = 1.2
@@ -53,8 +53,8 @@ class _Draft:
         return at_stations(self.lanes[index].centerline, np.zeros(1))[0]
 
 
-def lay_lanes(layout: Layout, drivable: Polygon) -> RoadNetwork:
-    """Build the lane graph and every vector-map area except walkways and car parks."""
+def lay_lanes(layout: Layout) -> RoadNetwork:
+    """Build the lane graph, the road surface and every vector-map area except walkways and car parks."""
     draft = _Draft()
     for index, road in enumerate(layout.roads):
         _road_lanes(draft, index, road)
@@ -62,6 +62,7 @@ def lay_lanes(layout: Layout, drivable: Polygon) -> RoadNetwork:
         _ring(draft, layout)
     elif len(layout.roads) > 1:
         _junction(draft, layout)
+    drivable = paved_area(layout, [lane.polygon for lane in draft.lanes if lane.is_connector])
     crossings = tuple(crossing_polygon(road).intersection(drivable.convex_hull) for road in layout.roads)
     stop_lines = _stop_lines(draft, layout)
     segments, is_intersection = _segments(layout, drivable)
@@ -158,8 +159,8 @@ def _ring(draft: _Draft, layout: Layout) -> None:
     radius = layout.ring_radius_m
     order = sorted(range(len(layout.roads)), key=lambda arm: _arm_angle(layout.roads[arm]) % (2 * np.pi))
     angles = [_arm_angle(layout.roads[arm]) % (2 * np.pi) for arm in order]
-    # Entries and exits meet the ring beside the arm's axis by the arm's own half width plus a tangent's run.
-    half = float(np.arcsin(min(0.9, (layout.roads[0].right_m + 4.5) / radius)))
+    # Entries and exits meet the ring beside the arm's own width.
+    half = float(np.arcsin(min(0.9, (layout.roads[0].right_m + 1.5) / radius)))
     speed = RING_SPEED_MPS
     passing, between = [], []
     for position, angle in enumerate(angles):
@@ -231,7 +232,7 @@ def _stop_lines(draft: _Draft, layout: Layout) -> tuple[StopLine, ...]:
             width = len(lanes) * road.lane_width_m
             line = cut(road.reference, min(near, far), max(near, far))
             polygon = strip(line, -inner, -inner - width) if forward else strip(line, inner + width, inner)
-            kind = "YIELD" if layout.ring_radius_m else "PED_CROSSING" if road.is_major else "STOP_SIGN"
+            kind: StopKind = "YIELD" if layout.ring_radius_m else "PED_CROSSING" if road.is_major else "STOP_SIGN"
             result.append(StopLine(polygon=polygon, kind=kind, crossing=index, lanes=tuple(lanes)))
             for lane in lanes:
                 station = draft.lanes[lane].station_of(*polygon.centroid.coords[0])[0]

@@ -17,6 +17,8 @@ STEP_M = 1.0
 EDGE_STRIP_M = 0.4
 """Asphalt between the outer lane and the kerb."""
 SIDE_BAY_WIDTH_M = 2.3
+CONNECTOR_MARGIN_M = 0.3
+"""Asphalt between a way through the junction and the kerb."""
 SIMPLIFY_M = 0.01
 """How far outlines may leave the sampled curves to save points."""
 
@@ -92,7 +94,7 @@ def make_layout(kind: str, rng: np.random.Generator) -> Layout:
         turn = rng.uniform(0.7, 1.6) * rng.choice((-1.0, 1.0))
         roads = [_through_road(center, yaw, turn, rng)]
     elif kind == "roundabout":
-        ring_radius, ring_width = rng.uniform(12.0, 17.0), rng.uniform(5.0, 6.0)
+        ring_radius, ring_width = rng.uniform(14.0, 19.0), rng.uniform(5.0, 6.0)
         roads = _roundabout_arms(center, yaw, ring_radius + ring_width / 2, rng)
     else:
         roads = _junction_arms(kind, center, yaw, corner_radius, rng)
@@ -237,7 +239,7 @@ def _roundabout_arms(center: np.ndarray, yaw: float, outer_radius: float, rng: n
 
 
 def bay_spans(road: Road) -> list[tuple[float, float]]:
-    """Stretches (start, end along the reference) with parking bays: clear of the junction and of a mid-block crossing."""
+    """Stretches (start, end along the reference) with parking bays, clear of the junction and the zebra."""
     first, last = road.mouth_m, road.length_m - 24.0
     if road.mouth_m:
         return [(first + 18.0, last)]
@@ -250,9 +252,12 @@ def crossing_station(road: Road) -> float:
     return road.mouth_m + 2.5 if road.mouth_m else round(road.length_m * 0.5)
 
 
-def paved_area(layout: Layout) -> Polygon:
-    """The drivable surface without car parks, rounded at junction corners, medians cut out, within the square."""
-    parts = []
+def paved_area(layout: Layout, connectors: list[Polygon]) -> Polygon:
+    """The drivable surface without parking lots: roads, bays and the ways through the junction, less raised islands.
+
+    Kerbs keep clear of every connector, and inner corners are rounded.
+    """
+    parts = [connector.buffer(CONNECTOR_MARGIN_M, quad_segs=2) for connector in connectors]
     for road in layout.roads:
         parts.append(strip(road.reference, road.left_m, -road.right_m))
     area = shapely.union_all(parts)

@@ -4,9 +4,9 @@ import numpy as np
 from shapely.geometry import Polygon
 
 from bevstack.sim.world.mesh import Material
-from bevstack.sim.world.mesh_builder import FLAT_DRIVEABLE, MeshBuilder, Rgb
+from bevstack.sim.world.mesh_builder import FLAT_DRIVEABLE, MeshBuilder, Rgb, to_world
 from bevstack.sim.world.polylines import at_stations, clip_to_square, cut, offset, resample
-from bevstack.sim.world.roads import RoadNetwork
+from bevstack.sim.world.roads import RoadNetwork, Turn
 from bevstack.sim.world.town_lanes import CROSSING_WIDTH_M
 from bevstack.sim.world.town_layout import SIDE_BAY_WIDTH_M, TOWN_SIZE_M, Layout, Road, bay_spans, crossing_station
 from bevstack.sim.world.town_parking import SIDE_BAY_LENGTH_M
@@ -24,8 +24,8 @@ def add_paint(builder: MeshBuilder, layout: Layout, roads: RoadNetwork, rng: np.
         line = clip_to_square(cut(road.reference, road.mouth_m + 0.2, road.length_m), TOWN_SIZE_M / 2 - 0.2)
         _paint_middle(builder, road, line, YELLOW if yellow_middle else WHITE)
         for side, count in ((-1.0, road.forward_lanes), (1.0, road.backward_lanes)):
-            for lane in range(1, count):
-                _dashes(builder, offset(line, side * (road.median_m / 2 + lane * road.lane_width_m)), 3.0, 6.0)
+            for divider in range(1, count):
+                _dashes(builder, offset(line, side * (road.median_m / 2 + divider * road.lane_width_m)), 3.0, 6.0)
             edge = road.median_m / 2 + count * road.lane_width_m
             for piece in _beside_crossing(road, edge * side):
                 _line(builder, piece, 0.12, WHITE)
@@ -143,28 +143,31 @@ def _shark_teeth(builder: MeshBuilder, polygon: Polygon) -> None:
     _rectangles(builder, poses, 0.45, 0.5, WHITE)
 
 
-_STEM = np.array(((-1.6, -0.08), (0.6, -0.08), (0.6, 0.08), (-1.6, 0.08)))
-_TIP = np.array(((0.6, -0.32), (1.6, 0.0), (0.6, 0.32), (0.6, 0.0)))
+_STRAIGHT_ARROW = (
+    ((-1.6, -0.08), (0.6, -0.08), (0.6, 0.08)),
+    ((-1.6, -0.08), (0.6, 0.08), (-1.6, 0.08)),
+    ((0.6, -0.32), (1.6, 0.0), (0.6, 0.32)),
+)
+_LEFT_ARROW = (
+    ((-1.6, -0.08), (-0.1, -0.08), (-0.1, 0.08)),
+    ((-1.6, -0.08), (-0.1, 0.08), (-1.6, 0.08)),
+    ((-0.26, 0.08), (-0.1, 0.08), (-0.1, 0.6)),
+    ((-0.26, 0.08), (-0.1, 0.6), (-0.26, 0.6)),
+    ((-0.45, 0.6), (0.09, 0.6), (-0.18, 1.25)),
+)
+"""Triangles in the lane's frame (x ahead, y left), counter-clockwise."""
 
 
-def _arrow(builder: MeshBuilder, pose: tuple[float, float, float], turns: set[str]) -> None:
+def _arrow(builder: MeshBuilder, pose: tuple[float, float, float], turns: set[Turn]) -> None:
     """A lane arrow for the turns that the lane allows."""
-    x, y, yaw = pose
     shapes = []
     if "straight" in turns or len(turns) > 1:
-        shapes += [_STEM, _TIP]
-    for turn, sign in (("left", 1.0), ("right", -1.0)):
-        if turn in turns:
-            stem = np.array(((-1.6, -0.08), (-0.1, -0.08), (-0.1, 0.08), (-1.6, 0.08)))
-            arm = np.array(((-0.1, 0.08), (-0.26, 0.08), (-0.26, 0.6), (-0.1, 0.6)))
-            tip = np.array(((-0.45, 0.6), (0.09, 0.6), (-0.18, 1.25), (-0.18, 1.25)))
-            bent = [stem, arm, tip]
-            shapes += [shape * (1.0, sign) for shape in bent]
-    cos, sin = np.cos(yaw), np.sin(yaw)
-    quads = []
-    for shape in shapes:
-        area = np.roll(shape, -1, axis=0) - shape
-        turned = shape if (shape[:, 0] * area[:, 1] - shape[:, 1] * area[:, 0]).sum() > 0 else shape[::-1]
-        world = np.stack((x + cos * turned[:, 0] - sin * turned[:, 1], y + sin * turned[:, 0] + cos * turned[:, 1]), 1)
-        quads.append(np.concatenate((world, np.full((4, 1), PAINT_HEIGHT_M)), axis=1))
-    builder.quads(np.stack(quads), WHITE, Material.LANE_PAINT, FLAT_DRIVEABLE)
+        shapes.append(np.array(_STRAIGHT_ARROW))
+    if "left" in turns:
+        shapes.append(np.array(_LEFT_ARROW))
+    if "right" in turns:
+        shapes.append(np.array(_LEFT_ARROW)[:, ::-1] * (1.0, -1.0))
+    corners = np.concatenate(shapes).reshape(-1, 2)
+    local = np.column_stack((corners, np.full(len(corners), PAINT_HEIGHT_M)))
+    faces = np.arange(len(corners)).reshape(-1, 3)
+    builder.add(to_world(local, pose), faces, WHITE, Material.LANE_PAINT, FLAT_DRIVEABLE)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import shapely
-from shapely.geometry import LineString, Polygon
+from shapely.geometry import LineString, MultiPolygon, Polygon
 
 from bevstack.sim.world.mesh import Material
 from bevstack.sim.world.mesh_builder import (
@@ -17,6 +17,7 @@ from bevstack.sim.world.mesh_builder import (
 )
 from bevstack.sim.world.town_layout import TOWN_SIZE_M, Layout, raised_islands, square
 from bevstack.sim.world.town_parking import ParkingLot
+from bevstack.sim.world.triangulation import only_polygons
 
 KERB_HEIGHT_M = 0.15
 CELL_M = 8.0
@@ -26,11 +27,11 @@ CELL_M = 8.0
 class Ground:
     """How the square is divided beside the drivable surface."""
 
-    sidewalk: Polygon
-    kerb: Polygon
+    sidewalk: MultiPolygon
+    kerb: MultiPolygon
     """Kerb stones and islands of concrete."""
-    grass: Polygon
-    islands: Polygon
+    grass: MultiPolygon
+    islands: MultiPolygon
     """Raised medians and the island of a roundabout."""
 
 
@@ -48,7 +49,12 @@ def divide_ground(layout: Layout, drivable: Polygon, crossings: tuple[Polygon, .
     sidewalk = walk.difference(lots).intersection(whole)
     kerb = stone.difference(filled).intersection(whole)
     grass = whole.difference(shapely.union_all([stone, sidewalk, lots]))
-    return Ground(sidewalk=sidewalk, kerb=kerb, grass=grass, islands=islands)
+    return Ground(
+        sidewalk=only_polygons(sidewalk),
+        kerb=only_polygons(kerb),
+        grass=only_polygons(grass),
+        islands=only_polygons(islands),
+    )
 
 
 def add_ground(
@@ -66,7 +72,7 @@ def add_ground(
     builder.flat(ground.sidewalk, KERB_HEIGHT_M, CELL_M, paving, **kind)
     builder.flat(ground.kerb, KERB_HEIGHT_M, CELL_M, stone, **kind)
     grass_kind = {"material": Material.GRASS, "semantic": FLAT_TERRAIN}
-    builder.flat(ground.grass, KERB_HEIGHT_M - 0.02, CELL_M, green, **grass_kind)
+    builder.flat(ground.grass, KERB_HEIGHT_M, CELL_M, green, **grass_kind)
     for island in shapely.get_parts(ground.islands):
         inner = island.buffer(-0.35)
         other = {"material": Material.CONCRETE, "semantic": FLAT_OTHER}

@@ -7,10 +7,13 @@ from shapely.geometry import LineString, MultiPolygon, Polygon
 from shapely.ops import split
 
 _MIN_PIECE_M2 = 1e-4
+_STRAIGHT_M2 = 1e-5
+"""Corners that span less (twice their triangle's area) are straight; single precision could turn them over."""
 
 
-def triangulate(area: Polygon | MultiPolygon, cell_m: float) -> tuple[np.ndarray, np.ndarray]:
+def triangulate(area: shapely.Geometry, cell_m: float) -> tuple[np.ndarray, np.ndarray]:
     """Vertices (V, 2) and counter-clockwise triangles (F, 3) that cover an area, none wider than a square cell."""
+    area = only_polygons(area)
     if area.is_empty:
         return np.zeros((0, 2)), np.zeros((0, 3), np.int32)
     x_min, y_min, x_max, y_max = area.bounds
@@ -28,6 +31,11 @@ def triangulate(area: Polygon | MultiPolygon, cell_m: float) -> tuple[np.ndarray
     squares = (4 * np.arange(full.sum())[:, None, None] + np.array(((0, 1, 2), (0, 2, 3)))).reshape(-1, 3)
     points, faces = _clip_pieces(shapely.get_parts(shapely.intersection(area, cells[is_cut])))
     return np.concatenate((corners, points)), np.concatenate((squares, faces + len(corners))).astype(np.int32)
+
+
+def only_polygons(area: shapely.Geometry) -> MultiPolygon:
+    """An area without the stray lines and points that cutting leaves where outlines touch."""
+    return MultiPolygon([part for part in shapely.get_parts(area).tolist() if part.geom_type == "Polygon"])
 
 
 def _clip_pieces(pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -87,8 +95,8 @@ def _ear_clip_all(points: np.ndarray, starts: np.ndarray) -> np.ndarray:  # prag
             position %= size
             a, b, c = left[position - 1 if position else size - 1], left[position], left[(position + 1) % size]
             twice_area = _turn(points, a, b, c)
-            if abs(twice_area) < 1e-9 or _is_ear(points, left[:size], a, b, c):
-                if abs(twice_area) >= 1e-9:  # a straight corner goes without a triangle
+            if abs(twice_area) < _STRAIGHT_M2 or _is_ear(points, left[:size], a, b, c):
+                if abs(twice_area) >= _STRAIGHT_M2:  # a straight corner goes without a triangle
                     faces[count] = (a, b, c)
                     count += 1
                 left[position : size - 1] = left[position + 1 : size].copy()
@@ -97,7 +105,7 @@ def _ear_clip_all(points: np.ndarray, starts: np.ndarray) -> np.ndarray:  # prag
             else:
                 position += 1
                 misses += 1
-        if size == 3 and _turn(points, left[0], left[1], left[2]) > 1e-9:
+        if size == 3 and _turn(points, left[0], left[1], left[2]) > _STRAIGHT_M2:
             faces[count] = (left[0], left[1], left[2])
             count += 1
     return faces[:count]
@@ -117,7 +125,7 @@ def _is_ear(points: np.ndarray, left: np.ndarray, a: int, b: int, c: int) -> boo
     if _turn(points, a, b, c) <= 0:
         return False
     for other in left:
-        if other == a or other == b or other == c:
+        if other in (a, b, c):
             continue
         if _turn(points, a, b, other) >= 0 and _turn(points, b, c, other) >= 0 and _turn(points, c, a, other) >= 0:
             return False

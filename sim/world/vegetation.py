@@ -6,20 +6,21 @@ from jaxtyping import Float
 from bevstack.sim.world.mesh import Material
 from bevstack.sim.world.mesh_builder import STATIC_VEGETATION, MeshBuilder, Rgb, to_world
 from bevstack.sim.world.polylines import at_stations
-from bevstack.sim.world.town_layout import TOWN_SIZE_M, Layout
+from bevstack.sim.world.town_layout import SIDE_BAY_WIDTH_M, TOWN_SIZE_M, Layout, Road
 from bevstack.sim.world.town_sites import Sites
 
 _GREENS: tuple[Rgb, ...] = ((58, 92, 38), (74, 104, 44), (48, 78, 36), (92, 112, 52), (66, 86, 50))
 _AUTUMN: tuple[Rgb, ...] = ((150, 104, 40), (136, 76, 36), (164, 132, 54))
-_GROUND_M = 0.12
+_GROUND_M = 0.15
 _GOLDEN = (1 + 5**0.5) / 2
 _ICOSAHEDRON = np.array(
     [(-1, _GOLDEN, 0), (1, _GOLDEN, 0), (-1, -_GOLDEN, 0), (1, -_GOLDEN, 0), (0, -1, _GOLDEN), (0, 1, _GOLDEN),
      (0, -1, -_GOLDEN), (0, 1, -_GOLDEN), (_GOLDEN, 0, -1), (_GOLDEN, 0, 1), (-_GOLDEN, 0, -1), (-_GOLDEN, 0, 1)]
 ) / np.hypot(1, _GOLDEN)  # fmt: skip
 _ICOSAHEDRON_FACES = np.array(
-    [(0, 11, 5), (0, 5, 1), (0, 1, 7), (0, 7, 10), (0, 10, 11), (1, 5, 9), (5, 11, 4), (11, 10, 2), (10, 7, 6), (7, 1, 8),
-     (3, 9, 4), (3, 4, 2), (3, 2, 6), (3, 6, 8), (3, 8, 9), (4, 9, 5), (2, 4, 11), (6, 2, 10), (8, 6, 7), (9, 8, 1)]
+    [(0, 11, 5), (0, 5, 1), (0, 1, 7), (0, 7, 10), (0, 10, 11), (1, 5, 9), (5, 11, 4), (11, 10, 2), (10, 7, 6),
+     (7, 1, 8), (3, 9, 4), (3, 4, 2), (3, 2, 6), (3, 6, 8), (3, 8, 9), (4, 9, 5), (2, 4, 11),
+     (6, 2, 10), (8, 6, 7), (9, 8, 1)]
 )  # fmt: skip
 
 
@@ -36,7 +37,7 @@ def add_vegetation(builder: MeshBuilder, layout: Layout, sites: Sites, rng: np.r
                     if sites.take_disk(float(x), float(y), 1.2):
                         _add_tree(builder, (float(x), float(y)), palette, rng, is_street_tree=True)
             if rng.random() < 0.5:
-                _add_hedges(builder, layout, sites, road.mouth_m, road, side, rng)
+                _add_hedges(builder, layout, sites, road, side, rng)
     points = rng.uniform(-TOWN_SIZE_M / 2, TOWN_SIZE_M / 2, (260, 2))
     points = points[sites.free_ground(points, 2.2)][: int(rng.integers(40, 75))]
     for x, y in points.tolist():
@@ -133,14 +134,14 @@ def _add_crown(
 
 
 def _add_hedges(
-    builder: MeshBuilder, layout: Layout, sites: Sites, first: float, road, side: float, rng: np.random.Generator
+    builder: MeshBuilder, layout: Layout, sites: Sites, road: Road, side: float, rng: np.random.Generator
 ) -> None:
     """Hedges just behind a sidewalk, in runs of several metres with gaps."""
-    bay = 2.3 if (road.bay_left if side > 0 else road.bay_right) else 0.0
+    bay = SIDE_BAY_WIDTH_M if (road.bay_left if side > 0 else road.bay_right) else 0.0
     lateral = side * (
         (road.left_m if side > 0 else road.right_m) + bay + layout.kerb_strip_m + layout.sidewalk_m + 0.65
     )
-    height, station = rng.uniform(0.8, 1.7), first + rng.uniform(10.0, 30.0)
+    height, station = rng.uniform(0.8, 1.7), road.mouth_m + rng.uniform(10.0, 30.0)
     rgb = _pick(_GREENS, rng)
     while station < road.length_m - 30.0:
         length = float(rng.uniform(3.0, 9.0))
