@@ -115,7 +115,14 @@ class _Builder:
         return records
 
     def _save(self, name: str, column: np.ndarray) -> None:
-        np.save(self.out / f"{name}.npy", np.ascontiguousarray(column))
+        try:
+            np.save(self.out / f"{name}.npy", np.ascontiguousarray(column))
+        except OSError as error:  # numpy reports a full disk as "N requested and M written"
+            cause = error.strerror or f"the disk is full ({error})"
+            raise DatasetError(
+                f"the index cannot be written to {self.out.parent}: {cause}; free some space or choose a folder with "
+                "`bevstack data index ROOT --out DIR`"
+            ) from error
 
     def _save_tokens(self, name: str, tokens: list[str]) -> np.ndarray:
         keys = token_keys(tokens)

@@ -1,6 +1,8 @@
 import json
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +201,43 @@ def test_a_build_that_fails_leaves_the_old_index_and_no_scratch(tiny: Path) -> N
     assert sorted(entry.name for entry in path.parent.iterdir()) == [path.name, f"{path.name}.lock"]
     table.write_text(complete)
     assert open_index(tiny).num_annotations == 4
+
+
+def test_a_full_disk_is_named_and_leaves_nothing_behind(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(path: Path, column: np.ndarray) -> None:
+        raise OSError(f"{column.size} requested and 0 written")
+
+    monkeypatch.setattr("bevstack.data.index_build.np.save", save)
+    with pytest.raises(DatasetError, match="the disk is full"):
+        open_index(tiny)
+    assert [path.suffix for path in (tiny / ".bevstack").iterdir()] == [".lock"]
+
+
+def test_an_interrupt_leaves_nothing_behind(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bevstack.data.index_build.central_difference", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        open_index(tiny)
+    assert [path.suffix for path in (tiny / ".bevstack").iterdir()] == [".lock"]
+
+
+def test_processes_that_start_together_build_once(tiny: Path) -> None:
+    script = (
+        "import sys, logging; logging.basicConfig(level='INFO')\n"
+        "from bevstack.data.index import open_index\n"
+        "print(open_index(sys.argv[1]).num_samples)"
+    )
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(tiny)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    results = [process.communicate() for process in started]
+    assert [out.strip() for out, _ in results] == ["2", "2"]
+    assert sum("building the index" in log for _, log in results) == 1
 
 
 def test_leftovers_of_a_killed_build_are_swept_away(tiny: Path) -> None:
