@@ -35,8 +35,7 @@ class DrivePath:
         """Point at a station; clamped to the ends."""
         position = min(max(station_m / PATH_STEP_M, 0.0), len(self.points) - 1.001)
         low = int(position)
-        share = position - low
-        return self.points[low] * (1 - share) + self.points[low + 1] * share
+        return self.points[low] + (position - low) * (self.points[low + 1] - self.points[low])
 
     def speed_at(self, station_m: float) -> float:
         """Comfortable speed at a station."""

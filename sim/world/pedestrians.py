@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from bevstack.sim.world.actor_people import GAIT_PHASES
 from bevstack.sim.world.actors import ActorModel, is_walker
-from bevstack.sim.world.polylines import at_stations
+from bevstack.sim.world.polylines import arc_lengths, at_stations, headings
 from bevstack.sim.world.vehicles import BRAKING_MPS2, Vehicle, gap_ahead
 
 STRIDE_M = 1.45
@@ -31,23 +31,31 @@ class Walker:
     trigger_distance_m: float = 0.0
     """A crossing also waits until the ego vehicle is this close; 0 for no such wait."""
     is_walking: bool = True
-    yaw_rad: float | None = None
-    """Heading while standing; along the line when None."""
     travelled_m: float = 0.0
     poses: list[tuple[float, float, float]] = field(default_factory=list)
     heights_m: list[float] = field(default_factory=list)
     phases: list[int] = field(default_factory=list)
     moving: list[bool] = field(default_factory=list)
+    _own: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def length_m(self) -> float:
         """Length of the line."""
-        return float(np.hypot(*np.diff(self.line, axis=0).T).sum())
+        return float(self._stations()[0][-1])
 
     def pose(self) -> tuple[float, float, float]:
         """x, y, yaw."""
-        x, y, yaw = at_stations(self.line, np.array((self.station_m,)))[0]
-        return float(x), float(y), float(yaw if self.yaw_rad is None else self.yaw_rad)
+        own, yaws = self._stations()
+        k = int(np.clip(np.searchsorted(own, self.station_m, side="right") - 1, 0, len(own) - 2))
+        share = min(max((self.station_m - own[k]) / (own[k + 1] - own[k]), 0.0), 1.0)
+        x, y = self.line[k] + share * (self.line[k + 1] - self.line[k])
+        return float(x), float(y), float(yaws[k] + share * (yaws[k + 1] - yaws[k]))
+
+    def _stations(self) -> tuple[np.ndarray, np.ndarray]:
+        """Distances along the line and headings of its points."""
+        if self._own is None:
+            self._own = arc_lengths(self.line), np.unwrap(headings(self.line))
+        return self._own
 
     def way_ahead(self) -> np.ndarray:
         """Rows x, y, radius, vx, vy, owner that cover the rest of a crossing: what drivers keep clear of."""

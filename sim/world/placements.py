@@ -248,7 +248,7 @@ def _furnish_works(scene: StreetScene, lane: Lane, station_m: float) -> None:
         cone = make_actor("traffic_cone", rng)
         scene.place(cone, shifted(_lane_frames(lane, station_m, np.array([ahead]))[0], 0, left), "", may_use_lane=True)
     kind = str(rng.choice(["jersey", "water", "board"]))
-    use_barriers = rng.random() < 0.6
+    use_barriers = rng.random() < 0.8
     for ahead in np.arange(-reach - 3.2, reach + 3.0, 2.9 if use_barriers else 3.6):
         frame = _lane_frames(lane, station_m, np.array([ahead]))[0]
         if use_barriers and ahead < -reach - 0.5:
@@ -301,7 +301,7 @@ def put_barrier_rows(scene: StreetScene, crowd: Crowd, ego_path: DrivePath) -> N
         if not scene.is_near_way(x, y, 32.0):
             continue
         count, kind = int(rng.integers(3, 7)), str(rng.choice(["jersey", "water", "board"]))
-        of_cones = rng.random() < 0.35
+        of_cones = rng.random() < 0.2
         placed = 0
         for frame in _lane_frames(lane, station, np.arange(count) * (3.2 if of_cones else 2.75)):
             model = make_actor("traffic_cone", rng) if of_cones else make_actor("barrier", rng, variant=kind)

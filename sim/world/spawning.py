@@ -3,7 +3,7 @@
 import numpy as np
 
 from bevstack.sim.world.actors import ActorModel, make_actor
-from bevstack.sim.world.drive_paths import RUN_OUT_M, DrivePath, make_path, random_route
+from bevstack.sim.world.drive_paths import PATH_STEP_M, RUN_OUT_M, DrivePath, make_path, random_route
 from bevstack.sim.world.pedestrians import Walker
 from bevstack.sim.world.placements import StreetScene, sidewalk_spot
 from bevstack.sim.world.polylines import offset
@@ -65,6 +65,7 @@ def place_vehicles(street: StreetScene, crowd: Crowd, ego: Vehicle) -> list[Vehi
     """Traffic on lanes near the ego vehicle's way; long vehicles first, each with room around it."""
     rng = street.rng
     placed: list[Vehicle] = [ego]
+    paths: dict[tuple[tuple[int, ...], float], DrivePath] = {}
     plan: list[tuple[str, Span, bool]] = [
         ("truck", crowd.towed_trailers, True),
         ("bus", crowd.moving_buses, False),
@@ -77,8 +78,8 @@ def place_vehicles(street: StreetScene, crowd: Crowd, ego: Vehicle) -> list[Vehi
         for _ in range(street.count(span)):
             model = _draw_model(class_name, with_trailer, rng)
             trailer = make_actor("trailer", rng) if with_trailer else None
-            for _ in range(14):
-                vehicle = _draw_vehicle(street, model, trailer)
+            for _ in range(40):
+                vehicle = _draw_vehicle(street, model, trailer, paths)
                 if vehicle is not None and _has_room(vehicle, placed, street):
                     placed.append(vehicle)
                     break
@@ -92,19 +93,22 @@ def _draw_model(class_name: str, with_trailer: bool, rng: np.random.Generator) -
     return make_actor(class_name, rng, variant=variant)
 
 
-def _draw_vehicle(street: StreetScene, model: ActorModel, trailer: ActorModel | None) -> Vehicle | None:
+def _draw_vehicle(
+    street: StreetScene, model: ActorModel, trailer: ActorModel | None, paths: dict[tuple[tuple[int, ...], float], DrivePath]
+) -> Vehicle | None:
     rng, roads = street.rng, street.town.roads
     factor = float(rng.uniform(0.8, 1.1))
     lateral = 0.0
     if model.class_name == "bicycle":
         lateral, factor = -0.9, float(rng.uniform(0.3, 0.5))
     elif model.class_name == "motorcycle":
-        lateral = float(rng.uniform(-0.7, 0.5))
+        lateral = float(rng.choice((-0.7, -0.3, 0.0, 0.4)))
     route = random_route(roads, rng, straight_only=trailer is not None)
-    path = make_path(roads, route, offset_m=lateral)
-    rear = float(rng.uniform(RUN_OUT_M + 2.0, path.end_m - 6.0))
-    x, y = path.at(rear)
-    if not street.is_near_way(x, y, SPAWN_REACH_M):
+    if (route, lateral) not in paths:
+        paths[route, lateral] = make_path(roads, route, offset_m=lateral)
+    path = paths[route, lateral]
+    rear = _station_near_way(street, path)
+    if rear is None:
         return None
     vehicle = make_vehicle(model, path, rear, 0.0, speed_factor=factor)
     vehicle.trailer = trailer
@@ -114,6 +118,16 @@ def _draw_vehicle(street: StreetScene, model: ActorModel, trailer: ActorModel | 
         return None
     vehicle.speed_mps = path.speed_at(vehicle.front_m) * factor * float(rng.uniform(0.5, 0.9))
     return vehicle
+
+
+def _station_near_way(street: StreetScene, path: DrivePath) -> float | None:
+    """A random station of a path where it is near the ego vehicle's way."""
+    first, last = int((RUN_OUT_M + 2.0) / PATH_STEP_M), int((path.end_m - 6.0) / PATH_STEP_M)
+    candidates = np.arange(first, last, 4)
+    sparse = street.way[::10]
+    gaps = np.hypot(*(path.points[candidates, None] - sparse[None]).transpose(2, 0, 1)).min(axis=1, initial=np.inf)
+    near = candidates[gaps < SPAWN_REACH_M]
+    return float(street.rng.choice(near) * PATH_STEP_M) if len(near) else None
 
 
 def _touches_connector(roads: RoadNetwork, vehicle: Vehicle) -> bool:
@@ -136,8 +150,8 @@ def _room(vehicle: Vehicle, ahead_m: float) -> np.ndarray:
 
 
 def _has_room(vehicle: Vehicle, placed: list[Vehicle], street: StreetScene) -> bool:
-    own = _room(vehicle, 1.5 + 0.45 * vehicle.speed_mps)
-    if any(rectangles_overlap(own, _room(other, 1.5 + 0.45 * other.speed_mps)) for other in placed):
+    own = _room(vehicle, 1.2 + 0.35 * vehicle.speed_mps)
+    if any(rectangles_overlap(own, _room(other, 1.2 + 0.35 * other.speed_mps)) for other in placed):
         return False
     return street.is_free(_room(vehicle, 2.0 + vehicle.speed_mps))
 

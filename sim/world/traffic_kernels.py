@@ -86,10 +86,14 @@ def overlapping_pairs(rectangles: np.ndarray, is_present: np.ndarray) -> np.ndar
 
 
 def footprint_circles(pose: tuple[float, float, float], length_m: float, width_m: float) -> np.ndarray:
-    """Circles (K, 3) x, y, radius that cover a rectangle at x, y, yaw; at least two unless it is about square."""
+    """Circles (K, 3) x, y, radius in a row along the longer side of a rectangle at x, y, yaw; as wide as the shorter."""
+    x, y, yaw = pose
+    if width_m > length_m:
+        length_m, width_m, yaw = width_m, length_m, yaw + np.pi / 2
     radius = width_m / 2
     count = max(1, int(np.ceil(length_m / (1.4 * radius + 0.4))))
     reach = max(length_m / 2 - radius, 0.0)
-    along = np.linspace(-reach, reach, count) if count > 1 else np.zeros(1)
-    x, y, yaw = pose
-    return np.stack((x + along * np.cos(yaw), y + along * np.sin(yaw), np.full(count, radius)), axis=-1)
+    along = np.arange(count) * (2 * reach / max(count - 1, 1)) - (reach if count > 1 else 0.0)
+    rows = np.empty((count, 3))
+    rows[:, 0], rows[:, 1], rows[:, 2] = x + along * np.cos(yaw), y + along * np.sin(yaw), radius
+    return rows

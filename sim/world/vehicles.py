@@ -193,8 +193,10 @@ def vehicle_circles(vehicles: list[Vehicle]) -> np.ndarray:
             bodies.append((vehicle.trailer_pose(), *vehicle.trailer.size_lwh[:2]))
         for pose, length, width in bodies:
             circles = footprint_circles(pose, length, width)
-            motion = vehicle.speed_mps * np.cos(pose[2]), vehicle.speed_mps * np.sin(pose[2]), float(index)
-            rows.append(np.concatenate((circles, np.tile(motion, (len(circles), 1))), axis=1))
+            block = np.empty((len(circles), 6))
+            block[:, :3] = circles
+            block[:, 3:] = vehicle.speed_mps * np.cos(pose[2]), vehicle.speed_mps * np.sin(pose[2]), float(index)
+            rows.append(block)
     return np.concatenate(rows)
 
 
