@@ -50,7 +50,10 @@ class LidarSweep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EgoState:
-    """The vehicle at reference time. Origin: rear-axle centre projected to the ground."""
+    """The vehicle at reference time. Origin: rear-axle centre projected to the ground.
+
+    Speed, acceleration and yaw rate are NaN where there is no past to know them from (the first frame of a scene).
+    """
 
     T_global_ego: Float[np.ndarray, "4 4"]
     speed_mps: float
