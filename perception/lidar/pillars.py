@@ -94,12 +94,12 @@ class PillarEncoder(nn.Module):
         """Pillar features at pillar resolution, zero where a pillar has no point."""
         rows, columns = self.pillar_grid.shape_yx
         pillars = pillarise(batch.points_ego, batch.point_frame_index, self.pillar_grid, batch.batch_size)
-        canvas = batch.points_ego.new_zeros((batch.batch_size * rows * columns, self.point_weight.shape[0]))
+        canvas = batch.points_ego.new_zeros((self.point_weight.shape[0], batch.batch_size * rows * columns))
         # In training a single pillar has no statistics to normalise by.
         if len(pillars.cell_index) > self.training:
             features = self.pillar_features(pillars)
-            canvas = canvas.to(features.dtype).index_copy(0, pillars.cell_index, features)
-        return canvas.view(batch.batch_size, rows, columns, -1).permute(0, 3, 1, 2).contiguous()
+            canvas = canvas.to(features.dtype).index_copy(1, pillars.cell_index, features.T)
+        return canvas.view(-1, batch.batch_size, rows, columns).transpose(0, 1).contiguous()
 
     def pillar_features(self, pillars: Pillars) -> Float[Tensor, "P C"]:
         """One vector for each occupied pillar."""
