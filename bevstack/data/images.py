@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 import simplejpeg
 from jaxtyping import Float64, UInt8
-from PIL import Image
 
+from bevstack.data.resample import resize_bicubic
 from bevstack.types.errors import DatasetError
 
 ReadMode = Literal["fast", "exact"]
@@ -164,7 +164,4 @@ def _decode_fast(data: bytes, plan: ResizeCrop) -> np.ndarray:
 def _decode_exact(data: bytes, plan: ResizeCrop) -> np.ndarray:
     """The bytes of Pillow's decode, bicubic resize and crop; the decoder is the same libjpeg, so only speed differs."""
     full = simplejpeg.decode_jpeg(data, "RGB")
-    first_row, rows_above = plan.kept_rows(plan.source.height)
-    kept = Image.fromarray(full[first_row:])
-    resized = kept.resize((plan.target.width, plan.resized_height - rows_above), Image.Resampling.BICUBIC)
-    return np.ascontiguousarray(np.asarray(resized)[plan.crop_top - rows_above :])
+    return resize_bicubic(full, plan.resized_height, plan.target.width, plan.crop_top)

@@ -45,6 +45,7 @@ def by_pillow(path: Path, size: ImageSize) -> np.ndarray:
         (NUSCENES, ImageSize(396, 704)),  # nothing to crop
         (NUSCENES, ImageSize(128, 352)),
         (NUSCENES, ImageSize(900, 1600)),
+        (NUSCENES, ImageSize(500, 1600)),  # nothing to resize
         (NUSCENES, ImageSize(640, 1408)),
         (SMALL, SMALL),
         (ImageSize(237, 411), ImageSize(100, 300)),  # sizes without a common divisor
