@@ -1,6 +1,6 @@
 """CAN bus files of a scene, in the layout of the nuScenes CAN bus expansion (what `NuScenesCanBus` reads).
 
-Message names, rates and units are those of the expansion's documentation (nuscenes-devkit, python-sdk/nuscenes/can_bus).
+Message names, rates and units are those of the expansion's documentation (nuscenes-devkit, can_bus/README.md).
 """
 
 from pathlib import Path

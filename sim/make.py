@@ -96,10 +96,10 @@ def make_worlds(
     missing = [request for request in requests if not _rows_file(partial, request).exists()]
     if len(missing) < scenes:
         logger.info("taking up %d finished scenes in %s", scenes - len(missing), partial)
+    finished = (scenes - len(missing)) * keyframes
     with tqdm(
-        total=scenes * keyframes, initial=(scenes - len(missing)) * keyframes, unit="keyframe", disable=not show_progress,
-        desc="worlds", smoothing=0.1,
-    ) as bar:  # fmt: skip
+        total=scenes * keyframes, initial=finished, unit="keyframe", disable=not show_progress, desc="worlds"
+    ) as bar:
         _run_jobs(partial, requests, missing, workers, bar)
     tables = [orjson.loads(_rows_file(partial, request).read_bytes()) for request in requests]
     write_tables(partial, tables)

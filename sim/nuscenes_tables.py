@@ -1,6 +1,7 @@
 """The thirteen tables and lidarseg.json of a data set in nuScenes format, put together from its scenes.
 
-Schema: nuscenes-devkit, docs/schema_nuscenes.md. Tokens are md5 sums of what they name, so equal seeds give equal tables.
+Schema: nuscenes-devkit, docs/schema_nuscenes.md. Tokens are md5 sums of what they name, so that
+equal seeds give equal tables.
 """
 
 import hashlib

@@ -15,6 +15,7 @@ import simplejpeg
 from bevstack.data.class_names import LIDAR_NAME
 from bevstack.geometry.transforms import from_xy_yaw, to_quaternion
 from bevstack.sim.can_bus import write_can_bus
+from bevstack.sim.nuscenes_occupancy import write_occupancy_labels
 from bevstack.sim.nuscenes_tables import LOCATIONS, SCENE_TABLES, VERSION, Row, token, visibility_token
 from bevstack.sim.sensors.cameras import CameraRender, render_camera
 from bevstack.sim.sensors.lidar import LidarScan, scan
@@ -52,7 +53,7 @@ class SceneRequest:
 
     @property
     def location(self) -> str:
-        """nuScenes location on whose map the town lies."""
+        """NuScenes location on whose map the town lies."""
         return LOCATIONS[self.index % len(LOCATIONS)]
 
     @property
@@ -328,11 +329,16 @@ class SceneWriter:
             )
 
     def _write_occupancy(self, readings: _Readings, step: int, sample_token: str) -> None:
-        from bevstack.sim.nuscenes_occupancy import write_occupancy_labels
-
         time_s = step * TRACK_STEP_S
-        path = self.root / "gts" / self.request.name / sample_token / "labels.npz"
-        write_occupancy_labels(path, self.scene, self.ego_pose(time_s), self.actor_poses(time_s))
+        size = (self.request.preset.image_height_px, self.request.preset.image_width_px)
+        write_occupancy_labels(
+            self.root / "gts" / self.request.name / sample_token / "labels.npz",
+            self.scene,
+            T_global_ego=self.ego_pose(time_s),
+            actors=self.actor_poses(time_s),
+            sweep=readings.sweep,
+            cameras=[(self._K[spec.name], spec.T_ego_cam, *size) for spec in NUSCENES_CAMERAS],
+        )
 
     def _link_instances(self) -> None:
         for index, rows in sorted(self._annotations.items()):

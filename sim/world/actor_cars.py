@@ -1,4 +1,4 @@
-"""Passenger cars and pick-ups: a lofted lower body, a glazed cabin set back from the nose, lamps that tell the ends apart."""
+"""Passenger cars and pick-ups: a lofted lower body, a glazed cabin set back from the nose, lamps at both ends."""
 
 from dataclasses import dataclass
 

@@ -150,7 +150,7 @@ def park_vehicles(scene: StreetScene, crowd: Crowd) -> None:
 
 
 def _fits_at_kerb(scene: StreetScene, model: ActorModel, pose: tuple[float, float, float]) -> bool:
-    """Whether the road surface carries both ends of a long vehicle: a row of bays, not a single one of a parking lot."""
+    """Whether the road surface carries both ends of a long vehicle: a row of bays, not one of a parking lot."""
     reach = model.size_lwh[0] / 2
     return all(scene.is_drivable(*shifted(pose, ahead, 0.0)[:2]) for ahead in (-reach, -reach / 2, reach / 2, reach))
 
@@ -260,8 +260,8 @@ def _furnish_works(scene: StreetScene, lane: Lane, station_m: float) -> None:
         else:
             scene.place(make_actor("traffic_cone", rng), shifted(frame, 0, half - 0.3), "", may_use_lane=True)
     for _ in range(int(rng.integers(1, 4))):
-        spot = shifted(pose, float(rng.uniform(-reach - 3, reach + 4)), float(rng.choice((-1.0, 1.0))) * rng.uniform(0.3, 1.4),
-                       float(rng.uniform(-np.pi, np.pi)))  # fmt: skip
+        left = float(rng.choice((-1.0, 1.0))) * float(rng.uniform(0.3, 1.4))
+        spot = shifted(pose, float(rng.uniform(-reach - 3, reach + 4)), left, float(rng.uniform(-np.pi, np.pi)))
         worker = make_actor("pedestrian", rng, variant="worker")
         scene.place(worker, spot, "pedestrian.standing", may_use_lane=True)
 
@@ -291,9 +291,9 @@ def put_barrier_rows(scene: StreetScene, crowd: Crowd, ego_path: DrivePath) -> N
     """Rows of barriers or cones along kerbs, beside the lanes that pass the ego vehicle's way."""
     rng = scene.rng
     lanes = [lane for lane in scene.town.roads.lanes if not lane.is_connector and lane.right_neighbor is None]
-    rng.shuffle(lanes)
     wanted = scene.count(crowd.barrier_rows)
-    for lane in lanes * 2:
+    for index in np.concatenate((rng.permutation(len(lanes)), rng.permutation(len(lanes)))):
+        lane = lanes[int(index)]
         if wanted == 0:
             break
         station = float(rng.uniform(6.0, max(lane.length_m - 6.0, 6.5)))

@@ -94,7 +94,10 @@ def _draw_model(class_name: str, with_trailer: bool, rng: np.random.Generator) -
 
 
 def _draw_vehicle(
-    street: StreetScene, model: ActorModel, trailer: ActorModel | None, paths: dict[tuple[tuple[int, ...], float], DrivePath]
+    street: StreetScene,
+    model: ActorModel,
+    trailer: ActorModel | None,
+    paths: dict[tuple[tuple[int, ...], float], DrivePath],
 ) -> Vehicle | None:
     rng, roads = street.rng, street.town.roads
     factor = float(rng.uniform(0.8, 1.1))
