@@ -13,9 +13,19 @@ GAIT_PHASES = 6
 SKIN_TONES: tuple[Rgb, ...] = ((236, 196, 166), (214, 164, 128), (170, 118, 84), (122, 80, 56), (84, 56, 42))
 HAIR_COLOURS: tuple[Rgb, ...] = ((24, 20, 18), (60, 40, 26), (120, 82, 44), (150, 150, 150), (190, 160, 96))
 CLOTH_COLOURS: tuple[Rgb, ...] = (
-    (30, 32, 40), (60, 70, 100), (120, 30, 34), (200, 200, 196), (56, 92, 60), (200, 160, 60), (90, 60, 110),
-    (40, 110, 150), (230, 230, 226), (110, 90, 70), (220, 120, 120), (70, 70, 72),
-)  # fmt: skip
+    (30, 32, 40),
+    (60, 70, 100),
+    (120, 30, 34),
+    (200, 200, 196),
+    (56, 92, 60),
+    (200, 160, 60),
+    (90, 60, 110),
+    (40, 110, 150),
+    (230, 230, 226),
+    (110, 90, 70),
+    (220, 120, 120),
+    (70, 70, 72),
+)
 HI_VIS_RGB: Rgb = (220, 232, 40)
 HELMET_RGB: Rgb = (240, 190, 20)
 
@@ -53,8 +63,15 @@ def random_outfit(rng: np.random.Generator, *, is_worker: bool = False) -> Outfi
 
 def _limb(solids: Solids, joints: list[np.ndarray], radii: tuple[float, float], rgb: Rgb, material: Material) -> None:
     for k in range(2):
-        solids.tube(joints[k], joints[k + 1], radii[0] if k == 0 else radii[1], rgb, material,
-                    end_radius=radii[1] if k == 0 else radii[1] * 0.8, segments=6)  # fmt: skip
+        solids.tube(
+            joints[k],
+            joints[k + 1],
+            radii[0] if k == 0 else radii[1],
+            rgb,
+            material,
+            end_radius=radii[1] if k == 0 else radii[1] * 0.8,
+            segments=6,
+        )
 
 
 def _along(start: np.ndarray, length: float, angle: float) -> np.ndarray:
@@ -82,18 +99,28 @@ def _torso(solids: Solids, hip: np.ndarray, outfit: Outfit, lean: float) -> np.n
     rings = []
     for share, depth, half_width in ((0.0, 0.10, 0.165), (0.35, 0.105, 0.155), (0.75, 0.13, 0.20), (1.0, 0.08, 0.17)):
         centre = hip + share * (shoulder - hip)
-        rings.append(np.stack((centre[0] + depth * np.cos(angles), half_width * np.sin(angles),
-                               np.full(8, centre[2])), axis=-1))  # fmt: skip
+        rings.append(
+            np.stack((centre[0] + depth * np.cos(angles), half_width * np.sin(angles), np.full(8, centre[2])), axis=-1)
+        )
     solids.loft(np.array(rings), outfit.top, Material.CLOTH)
     if outfit.is_worker:
         for share in (0.3, 0.65):
             c = hip + share * (shoulder - hip)
-            solids.box((c[0] - 0.14, c[0] + 0.14), (-0.185, 0.185), (c[2] - 0.025, c[2] + 0.025), (226, 228, 226),
-                       Material.RETROREFLECTOR)  # fmt: skip
+            solids.box(
+                (c[0] - 0.14, c[0] + 0.14),
+                (-0.185, 0.185),
+                (c[2] - 0.025, c[2] + 0.025),
+                (226, 228, 226),
+                Material.RETROREFLECTOR,
+            )
     if outfit.bag == "backpack":
         c = hip + 0.7 * (shoulder - hip)
-        solids.frustum((c[0] - 0.30, c[0] - 0.10, -0.14, 0.14, c[2] - 0.25), (c[0] - 0.24, c[0] - 0.10, -0.12, 0.12,
-                       c[2] + 0.15), (40, 44, 60), Material.CLOTH)  # fmt: skip
+        solids.frustum(
+            (c[0] - 0.30, c[0] - 0.10, -0.14, 0.14, c[2] - 0.25),
+            (c[0] - 0.24, c[0] - 0.10, -0.12, 0.12, c[2] + 0.15),
+            (40, 44, 60),
+            Material.CLOTH,
+        )
     return shoulder
 
 
@@ -101,8 +128,13 @@ def _leg(solids: Solids, hip: np.ndarray, thigh: float, knee: float, outfit: Out
     knee_point = _along(hip, 0.43, thigh)
     ankle = _along(knee_point, 0.42, thigh - knee)
     _limb(solids, [hip, knee_point, ankle], (0.085, 0.06), outfit.legs, Material.CLOTH)
-    solids.box((ankle[0] - 0.07, ankle[0] + 0.18), (ankle[1] - 0.045, ankle[1] + 0.045), (ankle[2] - 0.07, ankle[2] + 0.02),
-               TRIM_RGB, Material.RUBBER)  # fmt: skip
+    solids.box(
+        (ankle[0] - 0.07, ankle[0] + 0.18),
+        (ankle[1] - 0.045, ankle[1] + 0.045),
+        (ankle[2] - 0.07, ankle[2] + 0.02),
+        TRIM_RGB,
+        Material.RUBBER,
+    )
 
 
 def _arm(solids: Solids, shoulder: np.ndarray, swing: float, elbow: float, outfit: Outfit) -> np.ndarray:
@@ -125,11 +157,21 @@ def _walker(outfit: Outfit, phase: float | None) -> Solids:
         rate = 0.0 if phase is None else side * np.cos(phase)
         knee = 0.05 + (0.65 * max(0.0, rate) if phase is not None else 0.0)
         _leg(solids, hip + np.array((0, side * 0.10, 0)), forward, knee, outfit)
-        hand = _arm(solids, shoulder + np.array((0, side * 0.21, -0.03)), -0.9 * forward, 0.35 if phase is not None else 0.15,
-                    outfit)  # fmt: skip
+        hand = _arm(
+            solids,
+            shoulder + np.array((0, side * 0.21, -0.03)),
+            -0.9 * forward,
+            0.35 if phase is not None else 0.15,
+            outfit,
+        )
         if side < 0 and outfit.bag == "handbag":
-            solids.box((hand[0] - 0.12, hand[0] + 0.12), (hand[1] - 0.06, hand[1] + 0.04), (hand[2] - 0.30, hand[2] - 0.02),
-                       (120, 80, 50), Material.CLOTH)  # fmt: skip
+            solids.box(
+                (hand[0] - 0.12, hand[0] + 0.12),
+                (hand[1] - 0.06, hand[1] + 0.04),
+                (hand[2] - 0.30, hand[2] - 0.02),
+                (120, 80, 50),
+                Material.CLOTH,
+            )
     if outfit.has_skirt:
         solids.frustum((-0.22, 0.20, -0.20, 0.20, 0.48), (-0.10, 0.10, -0.16, 0.16, 0.95), outfit.legs, Material.CLOTH)
     _head(solids, shoulder, outfit)

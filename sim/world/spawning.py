@@ -18,6 +18,9 @@ EGO_REAR_OVERHANG_M = 0.742
 TYPICAL_EGO_SPEED_MPS = 7.5
 SPAWN_REACH_M = 62.0
 
+Paths = dict[tuple[tuple[int, ...], float], DrivePath]
+"""Paths by route and offset from the centreline."""
+
 
 def place_ego(town: Town, rng: np.random.Generator, duration_s: float) -> Vehicle:
     """The ego vehicle on a random route, so that it passes the middle of the town some time during the scene."""
@@ -45,7 +48,7 @@ def _clear_of_connectors(roads: RoadNetwork, path: DrivePath, start_m: float) ->
 
 
 def red_lights(roads: RoadNetwork, ego: Vehicle, rng: np.random.Generator, duration_s: float) -> dict[int, float]:
-    """Approach lanes that wait, as at a signal, and until when: queues form there. Often the ones across the ego's way."""
+    """Approach lanes that wait, as at a signal, and until when; often those across the ego vehicle's way."""
     approaches = [lane for lane in roads.lanes if not lane.is_connector and lane.successors]
     if not approaches or rng.random() < 0.35:
         return {}
@@ -65,7 +68,7 @@ def place_vehicles(street: StreetScene, crowd: Crowd, ego: Vehicle) -> list[Vehi
     """Traffic on lanes near the ego vehicle's way; long vehicles first, each with room around it."""
     rng = street.rng
     placed: list[Vehicle] = [ego]
-    paths: dict[tuple[tuple[int, ...], float], DrivePath] = {}
+    paths: Paths = {}
     plan: list[tuple[str, Span, bool]] = [
         ("truck", crowd.towed_trailers, True),
         ("bus", crowd.moving_buses, False),
@@ -93,12 +96,7 @@ def _draw_model(class_name: str, with_trailer: bool, rng: np.random.Generator) -
     return make_actor(class_name, rng, variant=variant)
 
 
-def _draw_vehicle(
-    street: StreetScene,
-    model: ActorModel,
-    trailer: ActorModel | None,
-    paths: dict[tuple[tuple[int, ...], float], DrivePath],
-) -> Vehicle | None:
+def _draw_vehicle(street: StreetScene, model: ActorModel, trailer: ActorModel | None, paths: Paths) -> Vehicle | None:
     rng, roads = street.rng, street.town.roads
     factor = float(rng.uniform(0.8, 1.1))
     lateral = 0.0
@@ -163,7 +161,11 @@ def place_walkers(street: StreetScene, crowd: Crowd, ego: Vehicle, duration_s: f
     """People on sidewalks, at crossings, and some who cross the open road ahead of the ego vehicle."""
     walkers = [walker for _ in range(street.count(crowd.walkers)) for walker in _strollers(street)]
     crossings = street.count(crowd.crossing)
-    zebras = [path for path in street.town.crossing_paths if street.is_near_way(*path.mean(axis=0), 20.0)]
+    zebras = [
+        path
+        for path in street.town.crossing_paths
+        if street.is_near_way(float(path[:, 0].mean()), float(path[:, 1].mean()), 20.0)
+    ]
     for k in range(crossings):
         if zebras and (k % 2 == 0 or street.rng.random() < 0.5):
             line = zebras[int(street.rng.integers(len(zebras)))]

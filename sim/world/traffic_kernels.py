@@ -86,7 +86,7 @@ def overlapping_pairs(rectangles: np.ndarray, is_present: np.ndarray) -> np.ndar
 
 
 def footprint_circles(pose: tuple[float, float, float], length_m: float, width_m: float) -> np.ndarray:
-    """Circles (K, 3) x, y, radius in a row along the longer side of a rectangle at x, y, yaw; as wide as the shorter."""
+    """Circles (K, 3) x, y, radius in a row along the longer side of a rectangle at x, y, yaw."""
     x, y, yaw = pose
     if width_m > length_m:
         length_m, width_m, yaw = width_m, length_m, yaw + np.pi / 2
