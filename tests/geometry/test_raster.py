@@ -84,7 +84,9 @@ def test_filling_adds_to_what_is_there() -> None:
 
 
 @given(
-    points=st.lists(st.tuples(st.floats(-12, 16), st.floats(-10, 10)), min_size=1, max_size=5),
+    points=st.lists(st.tuples(st.integers(-120, 160), st.integers(-100, 100)), min_size=1, max_size=5, unique=True).map(
+        lambda points: [(0.1 * x, 0.1 * y) for x, y in points]
+    ),
     width_cells=st.floats(1, 5),
 )
 def test_a_line_covers_the_centres_within_half_its_width(points: list[tuple[float, float]], width_cells: float) -> None:
