@@ -12,8 +12,9 @@ from bevstack.sim.sensors.develop import develop
 from bevstack.sim.sensors.lights import collect_lights, light_grid
 from bevstack.sim.sensors.raster import NO_FACE, rasterise, visible_chunks
 from bevstack.sim.sensors.scene import ActorPose, SensorScene, SurfaceModel, nearby
-from bevstack.sim.sensors.shading import air_of, shade
-from bevstack.sim.sensors.shadow import ShadowMap, actor_shadow_map
+from bevstack.sim.sensors.shading import Shadows, Surfaces, shade
+from bevstack.sim.sensors.shadow import actor_shadow_map
+from bevstack.sim.sensors.sky import air_of
 from bevstack.sim.world.mesh import Mesh
 
 SKY_SEMANTIC = 255
@@ -22,7 +23,6 @@ SKY_SEMANTIC = 255
 _VIEW_RANGE_M = 260.0
 _ACTOR_RANGE_M = 150.0
 _SHADOW_CELLS, _SHADOW_CELL_M = 384, 0.25
-_NO_SHADOW = (np.zeros((3, 4)), np.zeros((0, 0), np.float32))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,18 +187,20 @@ def _picture(
 ) -> UInt8[np.ndarray, "H W 3"]:
     camera = np.ascontiguousarray(T_global_cam[:3, 3], dtype=np.float64)
     lights = collect_lights(scene, actors, camera, T_global_ego)
-    radiance = np.empty((*face_index.shape, 3), np.float32)
     static = scene.static
-    placed = _placed_vertices(close)
-    static_map, actor_map = _sun_maps(scene, close, placed, camera)
-    shade(
-        inverse_depth, face_index, len(static.faces),
-        (static.normals, close.normals_global), (static.albedo, close.albedo), (static.material, close.material),
-        (static.cell_hash, close.cell_hash),
-        np.ascontiguousarray(T_global_cam[:3, :3] @ np.linalg.inv(K_cam)), camera, air_of(scene.weather),
-        (*static_map, *actor_map), _shade_below(close, placed, camera), _SHADOW_CELL_M,
-        lights, light_grid(lights, camera), radiance,
-    )  # fmt: skip
+    surfaces = Surfaces(
+        num_static=len(static.faces),
+        normals=np.concatenate((static.normals, close.normals_global)),
+        albedo=np.concatenate((static.albedo, close.albedo)),
+        material=np.concatenate((static.material, close.material)),
+        cell_hash=np.concatenate((static.cell_hash, close.cell_hash)),
+    )
+    ray_matrix = np.ascontiguousarray(T_global_cam[:3, :3] @ np.linalg.inv(K_cam), dtype=np.float64)
+    shadows = _shadows(scene, close, camera)
+    grid = light_grid(lights, camera)
+    radiance = shade(
+        inverse_depth, face_index, surfaces, ray_matrix, camera, air_of(scene.weather), shadows, lights, grid
+    )
     return develop(radiance, scene.weather, seed)
 
 
@@ -210,26 +212,32 @@ def _placed_vertices(close: _Actors) -> Float32[np.ndarray, "V 3"]:
     return out
 
 
-MapArrays = tuple[np.ndarray, np.ndarray]
-
-
-def _sun_maps(
-    scene: SensorScene, close: _Actors, placed: np.ndarray, camera: np.ndarray
-) -> tuple[MapArrays, MapArrays]:
+def _shadows(scene: SensorScene, close: _Actors, camera: np.ndarray) -> Shadows:
+    placed = _placed_vertices(close)
+    T_static = T_actors = np.zeros((3, 4))
+    static_map = actor_map = np.zeros((0, 0), np.float32)
     still = scene.shadow_map
-    if still is None:
-        return _NO_SHADOW, _NO_SHADOW
-    moving: ShadowMap = actor_shadow_map(placed, close.faces, scene.weather.sun, camera)
-    return (still.T_sun_global, still.height_m), (moving.T_sun_global, moving.height_m)
+    if still is not None:
+        moving = actor_shadow_map(placed, close.faces, scene.weather.sun, camera)
+        T_static, static_map = still.T_sun_global, still.height_m
+        T_actors, actor_map = moving.T_sun_global, moving.height_m
+    return Shadows(
+        T_static=T_static,
+        static_map=static_map,
+        T_actors=T_actors,
+        actor_map=actor_map,
+        below=_shade_below(close, placed, camera),
+        below_cell_m=_SHADOW_CELL_M,
+    )
 
 
 def _shade_below(close: _Actors, placed: np.ndarray, camera: np.ndarray) -> Float32[np.ndarray, "S S"]:
     """How much of the sky actors hide from the ground around the camera: their blurred footprints."""
     footprint = np.zeros((_SHADOW_CELLS, _SHADOW_CELLS), np.uint8)
-    cells = (placed[:, :2] - camera[:2].astype(np.float32)) / _SHADOW_CELL_M + _SHADOW_CELLS / 2 - 0.5
+    cells: np.ndarray = (placed[:, :2] - camera[:2].astype(np.float32)) / _SHADOW_CELL_M + _SHADOW_CELLS / 2 - 0.5
     reach = 0.5 * _SHADOW_CELLS * _SHADOW_CELL_M
     for k, pose in enumerate(close.poses):
-        if np.max(np.abs(pose.T_global_actor[:2, 3] - camera[:2])) < reach:
+        if max(abs(pose.T_global_actor[axis, 3] - camera[axis]) for axis in (0, 1)) < reach:
             part = np.ascontiguousarray(cells[close.vertex_start[k] : close.vertex_start[k + 1]])
             hull = np.round(np.asarray(cv2.convexHull(part), np.float32) * 16.0).astype(np.int32)
             cv2.fillPoly(footprint, [hull], (255,), cv2.LINE_AA, 4)

@@ -12,12 +12,12 @@ from bevstack.sim.world.mesh import Material
 CELL_M = 4.0
 GRID_CELLS = 40
 """The grid covers 160 m around the camera."""
-_SLOTS = 12
+_SLOTS = 8
 
 # Columns of a light: x y z, r g b (intensity in radiance times m^2), direction, cosine of the cone, reach [m].
 LIGHT_COLUMNS = 11
 
-_STREET_RGB = (5.2, 4.2, 2.8)
+_STREET_RGB = (5.6, 4.5, 3.0)
 _HEAD_RGB = (17.0, 16.5, 15.0)
 _TAIL_RGB = (0.30, 0.02, 0.015)
 _EGO_HEADLAMPS = ((3.6, 0.62, 0.68), (3.6, -0.62, 0.68))
@@ -44,7 +44,7 @@ def collect_lights(
             rows.append((*position, *_HEAD_RGB, *direction, 0.86, 60.0))
     for lamp in scene.street_lamps:
         if np.hypot(*(lamp[:2] - camera_global[:2])) < reach:
-            rows.append((*lamp, *_STREET_RGB, 0.0, 0.0, -1.0, 0.12, 26.0))
+            rows.append((*lamp, *_STREET_RGB, 0.0, 0.0, -1.0, 0.20, 22.0))
     for actor in nearby(actors, camera_global, reach):
         for lamp in scene.model_of(actor.mesh).lamps:
             position = actor.T_global_actor[:3, :3] @ lamp[:3] + actor.T_global_actor[:3, 3]

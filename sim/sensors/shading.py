@@ -1,26 +1,25 @@
-"""From what a pixel sees to the radiance it receives: sun, sky, lamps, gloss, wet ground, fog; and the sky itself."""
+"""From what a pixel sees to the radiance it receives: sun, sky light, lamps, gloss, wet ground, fog."""
 
 from typing import NamedTuple
 
 import numba
 import numpy as np
-from jaxtyping import Float, Float32, Int16, Int32
+from jaxtyping import Float, Float32, Int16, Int32, UInt8
 
 from bevstack.sim.sensors.lights import CELL_M, GRID_CELLS
 from bevstack.sim.sensors.raster import NO_FACE
 from bevstack.sim.sensors.shadow import lit_fraction
+from bevstack.sim.sensors.sky import Air, Triple, background, clear_sky
 from bevstack.sim.sensors.texture import pattern, value_noise
-from bevstack.sim.sensors.weather import Weather
 from bevstack.sim.world.mesh import Material
 
-_ASPHALT, _GRASS = int(Material.ASPHALT), int(Material.GRASS)
-_LANE_PAINT, _CONCRETE = int(Material.LANE_PAINT), int(Material.CONCRETE)
+_ASPHALT, _LANE_PAINT, _CONCRETE = int(Material.ASPHALT), int(Material.LANE_PAINT), int(Material.CONCRETE)
 _HEADLAMP, _TAILLAMP, _STREETLAMP = int(Material.HEADLAMP), int(Material.TAILLAMP), int(Material.STREETLAMP)
 _WINDOW, _RETRO = int(Material.WINDOW), int(Material.RETROREFLECTOR)
 
-# Mirror reflectance at normal incidence and sharpness of the sun's glint.
-_F0 = np.zeros(len(Material), np.float32)
-_GLOSS = np.zeros(len(Material), np.float32)
+# Mirror reflectance at normal incidence and exponent of the sun's glint.
+_F0 = np.zeros(len(Material))
+_GLOSS = np.zeros(len(Material))
 for _material, _f0, _gloss in (
     (Material.GLASS, 0.09, 400.0),
     (Material.WINDOW, 0.12, 400.0),
@@ -33,252 +32,228 @@ for _material, _f0, _gloss in (
     _F0[_material], _GLOSS[_material] = _f0, _gloss
 
 
-class Air(NamedTuple):
-    """`Weather` as plain numbers for compiled code."""
+class Surfaces(NamedTuple):
+    """Faces of one exposure: the static world first, then the actors."""
 
-    sun: Float[np.ndarray, "3"]
-    sun_rgb: Float[np.ndarray, "3"]
-    ambient_rgb: Float[np.ndarray, "3"]
-    zenith_rgb: Float[np.ndarray, "3"]
-    horizon_rgb: Float[np.ndarray, "3"]
-    fog_rgb: Float[np.ndarray, "3"]
-    extinction: float
-    cloud_cover: float
-    wetness: float
-    is_dark: bool
-    lamps_on: bool
-    seed: int
+    num_static: int
+    normals: Float32[np.ndarray, "F 3"]
+    """Unit normals, global frame."""
+    albedo: Float32[np.ndarray, "F 3"]
+    """Linear reflectance."""
+    material: UInt8[np.ndarray, " F"]
+    cell_hash: Float32[np.ndarray, " F"]
+    """A random number per face, for windows."""
 
 
-def air_of(weather: Weather) -> Air:
-    """The numbers that `shade` needs of a weather."""
-    return Air(
-        sun=weather.sun,
-        sun_rgb=np.array(weather.sun_rgb),
-        ambient_rgb=np.array(weather.ambient_rgb),
-        zenith_rgb=np.array(weather.zenith_rgb),
-        horizon_rgb=np.array(weather.horizon_rgb),
-        fog_rgb=np.array(weather.fog_rgb),
-        extinction=weather.fog_extinction_per_m,
-        cloud_cover=weather.cloud_cover,
-        wetness=weather.wetness,
-        is_dark=weather.is_dark,
-        lamps_on=weather.is_dark or weather.kind in ("rain", "fog"),
-        seed=weather.seed % 65521,
-    )
+class Shadows(NamedTuple):
+    """Shadow maps of the static world and of the actors (empty without sun), and what actors hide of the sky."""
+
+    T_static: Float[np.ndarray, "3 4"]
+    static_map: Float32[np.ndarray, "S S"]
+    T_actors: Float[np.ndarray, "3 4"]
+    actor_map: Float32[np.ndarray, "R R"]
+    below: Float32[np.ndarray, "Q Q"]
+    """Share of the sky hidden from the ground, row = y, column = x, centred at the camera."""
+    below_cell_m: float
 
 
 @numba.njit(cache=True, nogil=True)
-def _sky(air: Air, x: float, y: float, z: float, with_clouds: bool, out: np.ndarray) -> None:
-    """Radiance of the sky in a direction (unit vector, z up)."""
-    up = max(z, 0.0)
-    blend = min(1.0, up * 1.6) ** 0.6
-    toward = max(0.0, x * air.sun[0] + y * air.sun[1] + z * air.sun[2])
-    glow = 0.35 * toward**12 + 0.8 * toward**160
-    for c in range(3):
-        out[c] = air.horizon_rgb[c] * (1.0 - blend) + air.zenith_rgb[c] * blend + glow * air.sun_rgb[c]
-    if toward > 0.9994:
-        for c in range(3):
-            out[c] += 12.0 * air.sun_rgb[c]
-    if with_clouds and air.cloud_cover > 0.0 and z > 0.01:
-        scale = 1.0 / (z + 0.12)
-        u, v = x * scale * 1.7 + 3.0, y * scale * 1.7
-        density = 0.55 * value_noise(u, v, air.seed) + 0.28 * value_noise(u * 2.3, v * 2.3, air.seed + 1)
-        density += 0.17 * value_noise(u * 5.1, v * 5.1, air.seed + 2)
-        cover = min(1.0, max(0.0, (density - 0.72 + 0.55 * air.cloud_cover) * 4.0)) * min(1.0, z * 9.0)
-        for c in range(3):
-            white = 1.5 * air.ambient_rgb[c] + 0.55 * air.sun_rgb[c]
-            if air.cloud_cover >= 1.0:
-                out[c] *= 0.86 + 0.28 * density
-            else:
-                out[c] = out[c] * (1.0 - 0.85 * cover) + 0.85 * cover * white * (1.15 - 0.35 * density)
+def _sunlight(
+    air: Air,
+    T_static: np.ndarray,
+    static_map: np.ndarray,
+    T_actors: np.ndarray,
+    actor_map: np.ndarray,
+    point: Triple,
+    normal: Triple,
+) -> tuple[float, float]:
+    """Cosine of the sun's incidence times its visible share, and that share alone."""
+    cosine = normal[0] * air.sun[0] + normal[1] * air.sun[1] + normal[2] * air.sun[2]
+    if cosine <= 0.0:
+        return 0.0, 0.0
+    # Off the surface and towards the sun by about a cell of the map, or surfaces would shade themselves.
+    bias = 0.12 + 0.25 * (1.0 - cosine)
+    x, y, z = point[0] + 0.08 * normal[0], point[1] + 0.08 * normal[1], point[2] + 0.08 * normal[2]
+    lit = lit_fraction(x, y, z, T_static, static_map, bias)
+    if lit > 0.0:
+        lit *= lit_fraction(x, y, z, T_actors, actor_map, 0.06)
+    return cosine * lit, lit
 
 
 @numba.njit(cache=True, nogil=True)
 def _lamp_light(
-    lights: np.ndarray, grid: np.ndarray, camera: np.ndarray, px: float, py: float, pz: float,
-    nx: float, ny: float, nz: float, toward_x: float, toward_y: float, toward_z: float,
-    is_retro: bool, out: np.ndarray,
-) -> None:  # fmt: skip
-    """Irradiance by lamps at a point, divided by pi: what a white surface sends back."""
-    i = int(np.floor((px - camera[0]) / CELL_M + 0.5 * GRID_CELLS))
-    j = int(np.floor((py - camera[1]) / CELL_M + 0.5 * GRID_CELLS))
+    lights: Float[np.ndarray, "L 11"],
+    grid: Int16[np.ndarray, "G G P"],
+    camera: np.ndarray,
+    point: Triple,
+    normal: Triple,
+    view: Triple,
+    is_retro: bool,
+    out: np.ndarray,
+) -> None:
+    """What a white surface sends back of the lamps' light."""
     out[0] = out[1] = out[2] = 0.0
+    i = int(np.floor((point[0] - camera[0]) / CELL_M + 0.5 * GRID_CELLS))
+    j = int(np.floor((point[1] - camera[1]) / CELL_M + 0.5 * GRID_CELLS))
     if i < 0 or j < 0 or i >= GRID_CELLS or j >= GRID_CELLS:
         return
     for slot in range(grid.shape[2]):
         index = grid[j, i, slot]
         if index < 0:
             break
-        dx, dy, dz = lights[index, 0] - px, lights[index, 1] - py, lights[index, 2] - pz
+        dx, dy, dz = lights[index, 0] - point[0], lights[index, 1] - point[1], lights[index, 2] - point[2]
+        axial = -(dx * lights[index, 6] + dy * lights[index, 7] + dz * lights[index, 8])
+        facing = dx * normal[0] + dy * normal[1] + dz * normal[2]
+        cone, reach = lights[index, 9], lights[index, 10]
         square = dx * dx + dy * dy + dz * dz + 0.04
-        reach = lights[index, 10]
-        if square > reach * reach:
+        if square > reach * reach or (facing <= 0.0 and not is_retro) or (axial <= 0.0 and cone >= 0.0):
             continue
-        distance = np.sqrt(square)
-        facing = (dx * nx + dy * ny + dz * nz) / distance
-        if is_retro:
-            # Sends light back towards where it came from: bright for lamps near the eye.
-            back = (dx * toward_x + dy * toward_y + dz * toward_z) / distance
+        near = 1.0 / np.sqrt(square)
+        if axial * near <= cone:
+            continue
+        facing *= near
+        if is_retro:  # sends light back to where it came from: bright when the lamp is near the eye's direction
+            back = -(dx * view[0] + dy * view[1] + dz * view[2]) * near
             facing = 40.0 * max(0.0, back - 0.985) / 0.015
-        if facing <= 0.0:
-            continue
-        cosine = -(dx * lights[index, 6] + dy * lights[index, 7] + dz * lights[index, 8]) / distance
-        cone = lights[index, 9]
-        if cosine <= cone:
-            continue
-        focus = (cosine - cone) / (1.0 - cone)
-        edge = 1.0 - distance / reach
-        gain = facing * focus * focus * edge / square
+        focus = (axial * near - cone) / (1.0 - cone)
+        gain = facing * focus * focus * (1.0 - square * near / reach) * near * near
         for c in range(3):
             out[c] += gain * lights[index, 3 + c]
 
 
 @numba.njit(cache=True, nogil=True)
-def _emission(material: int, cell_hash: float, lamps_on: bool, is_dark: bool, facing: float, out: np.ndarray) -> None:
+def _mirrored(
+    air: Air,
+    lit: float,
+    f0: float,
+    gloss: float,
+    view: Triple,
+    normal: Triple,
+    out: np.ndarray,
+) -> float:
+    """Radiance seen in a glossy surface into `out`; returns how much of it is mirrored (Schlick's approximation)."""
+    along = view[0] * normal[0] + view[1] * normal[1] + view[2] * normal[2]
+    grazing = 1.0 - max(0.0, -along)
+    square = grazing * grazing
+    share = f0 + (0.85 * min(1.0, 8.0 * f0) - f0) * square * square * grazing
+    x, y = view[0] - 2.0 * along * normal[0], view[1] - 2.0 * along * normal[1]
+    z = view[2] - 2.0 * along * normal[2]
+    clear_sky(air, x, y, max(z, 0.0), out)
+    glint = 0.0
+    if lit > 0.0:
+        toward = x * air.sun[0] + y * air.sun[1] + z * air.sun[2]
+        if toward > 0.7:
+            glint = lit * gloss * 0.05 * np.exp(gloss * np.log(toward))
+    # Below about 8 degrees the mirror shows houses and ground rather than sky.
+    seen = min(1.0, max(0.0, 0.25 + 5.0 * z))
+    for c in range(3):
+        out[c] = out[c] * seen + 0.18 * air.ambient_rgb[c] * (1.0 - seen) + glint * air.sun_rgb[c]
+    return share
+
+
+@numba.njit(cache=True, nogil=True)
+def _emission(air: Air, material: int, chance: float, facing: float, out: np.ndarray) -> None:
+    """Light that a surface gives off itself."""
     out[0] = out[1] = out[2] = 0.0
-    if lamps_on and material == _HEADLAMP:
+    if not air.lamps_on:
+        return
+    if material == _HEADLAMP:
         out[0] = out[1] = 5.0 * facing
         out[2] = 4.6 * facing
-    elif lamps_on and material == _TAILLAMP:
+    elif material == _TAILLAMP:
         out[0], out[1], out[2] = 0.75, 0.03, 0.02
-    elif is_dark and material == _STREETLAMP:
+    elif air.is_dark and material == _STREETLAMP:
         out[0], out[1], out[2] = 6.0, 5.0, 3.4
-    elif is_dark and material == _WINDOW and cell_hash < 0.34:
-        level = 0.05 + 0.35 * cell_hash
-        warm = (cell_hash * 97.0) % 1.0
+    elif air.is_dark and material == _WINDOW and chance < 0.34:
+        level = 0.05 + 0.35 * chance
+        warm = (chance * 97.0) % 1.0
         out[0], out[1], out[2] = level, level * (0.72 + 0.2 * warm), level * (0.38 + 0.5 * warm)
+
+
+@numba.njit(cache=True, nogil=True)
+def _wet_share(air: Air, material: int, x: float, y: float, nz: float) -> float:
+    """How much of a mirror of water covers the ground at a place: 0 when dry, most in puddles."""
+    if air.wetness <= 0.0 or nz <= 0.7 or material not in (_ASPHALT, _CONCRETE, _LANE_PAINT):
+        return 0.0
+    puddle = value_noise(x * 0.22, y * 0.22, air.seed + 7)
+    return air.wetness * min(1.0, max(0.0, 0.35 + 2.2 * (puddle - 0.35)))
 
 
 @numba.njit(cache=True, nogil=True)
 def shade(
     inverse_depth: Float32[np.ndarray, "H W"],
     face_index: Int32[np.ndarray, "H W"],
-    num_static: int,
-    normals: tuple[np.ndarray, np.ndarray],
-    albedo: tuple[np.ndarray, np.ndarray],
-    material: tuple[np.ndarray, np.ndarray],
-    cell_hash: tuple[np.ndarray, np.ndarray],
+    surfaces: Surfaces,
     ray_matrix: Float[np.ndarray, "3 3"],
     camera: Float[np.ndarray, "3"],
     air: Air,
-    sun_maps: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
-    shade_below: Float32[np.ndarray, "S S"],
-    shade_below_cell_m: float,
+    shadows: Shadows,
     lights: Float[np.ndarray, "L 11"],
     grid: Int16[np.ndarray, "G G P"],
-    radiance: Float32[np.ndarray, "H W 3"],
-) -> None:
-    """Fill `radiance` (linear RGB).
+) -> Float32[np.ndarray, "H W 3"]:
+    """Linear RGB radiance of every pixel.
 
     Args:
         inverse_depth: 1/m along the optical axis, 0 where there is sky.
-        face_index: face per pixel; below `num_static` a static face, above an actor's, -1 for sky.
-        num_static: number of static faces.
-        normals: (static, actors) unit normals, global frame.
-        albedo: (static, actors) linear reflectance.
-        material: (static, actors) `Material`.
-        cell_hash: (static, actors) random number per face, for windows.
+        face_index: face per pixel, -1 for sky.
+        surfaces: what the faces are made of.
         ray_matrix: pixel (u, v, 1) to the global direction of the ray whose depth along the axis is 1.
         camera: optical centre, global frame.
         air: light and weather.
-        sun_maps: transform and heights of the shadow map of the static world, then of the actors.
-        shade_below: how much of the sky actors hide from the ground, centred at the camera.
-        shade_below_cell_m: cell edge of `shade_below`.
+        shadows: shadow maps.
         lights: see `lights.collect_lights`.
         grid: see `lights.light_grid`.
-        radiance: result.
     """
     height, width = inverse_depth.shape
-    has_sun = air.sun_rgb[0] > 0.0
-    T_static, static_map, T_actors, actor_map = sun_maps
-    sky, lamp, own = np.empty(3), np.zeros(3), np.empty(3)
-    pixel_size = np.sqrt(ray_matrix[0, 0] ** 2 + ray_matrix[1, 0] ** 2 + ray_matrix[2, 0] ** 2)
-    half_map = 0.5 * shade_below.shape[0]
+    radiance = np.empty((height, width, 3), np.float32)
+    color, mirror, lamp, own = np.zeros(3), np.zeros(3), np.zeros(3), np.zeros(3)
+    # Arrays out of their tuples once: taking them out per pixel would cost more than shading it.
+    normals, albedo, material, cell_hash = surfaces.normals, surfaces.albedo, surfaces.material, surfaces.cell_hash
+    T_static, static_map = shadows.T_static, shadows.static_map
+    T_actors, actor_map, below = shadows.T_actors, shadows.actor_map, shadows.below
+    half_below, has_sun, has_lamps = 0.5 * below.shape[0], air.sun_rgb[0] > 0.0, len(lights) > 0
+    pixel_rad = np.sqrt(ray_matrix[0, 0] ** 2 + ray_matrix[1, 0] ** 2 + ray_matrix[2, 0] ** 2)
     for v in range(height):
         for u in range(width):
             dx = ray_matrix[0, 0] * u + ray_matrix[0, 1] * v + ray_matrix[0, 2]
             dy = ray_matrix[1, 0] * u + ray_matrix[1, 1] * v + ray_matrix[1, 2]
             dz = ray_matrix[2, 0] * u + ray_matrix[2, 1] * v + ray_matrix[2, 2]
             stretch = np.sqrt(dx * dx + dy * dy + dz * dz)
+            view = (dx / stretch, dy / stretch, dz / stretch)
             face = face_index[v, u]
-            vx, vy, vz = dx / stretch, dy / stretch, dz / stretch
             if face == NO_FACE:
-                _sky(air, vx, vy, vz, True, sky)
-                if vz < -1e-4:  # beyond the edge of the world: dull land that fades into the haze
-                    clear = np.exp(-(air.extinction + 4e-3) * max(camera[2], 1.0) / -vz)
-                    for c in range(3):
-                        land = 0.10 * (air.ambient_rgb[c] + 0.5 * air.sun_rgb[c])
-                        sky[c] = land * clear + air.fog_rgb[c] * (1.0 - clear)
+                background(air, camera[2], view[0], view[1], view[2], color)
                 for c in range(3):
-                    radiance[v, u, c] = sky[c]
+                    radiance[v, u, c] = color[c]
                 continue
-            is_static = face < num_static
-            part = face if is_static else face - num_static
-            if is_static:
-                nx, ny, nz = normals[0][part, 0], normals[0][part, 1], normals[0][part, 2]
-                red, green, blue = albedo[0][part, 0], albedo[0][part, 1], albedo[0][part, 2]
-                kind, chance = material[0][part], cell_hash[0][part]
-            else:
-                nx, ny, nz = normals[1][part, 0], normals[1][part, 1], normals[1][part, 2]
-                red, green, blue = albedo[1][part, 0], albedo[1][part, 1], albedo[1][part, 2]
-                kind, chance = material[1][part], cell_hash[1][part]
             z = 1.0 / inverse_depth[v, u]
-            px, py, pz = camera[0] + dx * z, camera[1] + dy * z, camera[2] + dz * z
-            distance = stretch * z
-            facing = max(0.0, -(nx * vx + ny * vy + nz * vz))
-            detail = 1.0
-            if is_static:
-                detail = pattern(kind, px, py, pz, nx, ny, nz, pixel_size * z / max(facing, 0.08))
-            # Direct sun.
-            direct = nx * air.sun[0] + ny * air.sun[1] + nz * air.sun[2] if has_sun else 0.0
-            lit = 0.0
-            if direct > 0.0:
-                bias = 0.12 + 0.25 * (1.0 - direct)
-                ox, oy, oz = px + 0.08 * nx, py + 0.08 * ny, pz + 0.08 * nz
-                lit = lit_fraction(ox, oy, oz, T_static, static_map, bias)
-                if lit > 0.0:
-                    lit *= lit_fraction(ox, oy, oz, T_actors, actor_map, 0.06)
-                direct *= lit
-            else:
-                direct = 0.0
-            # Sky light from above, light from the ground from below; actors hide the sky from the ground below them.
-            open_sky = 0.5 + 0.5 * nz
-            if is_static and nz > 0.5:
-                i = int((px - camera[0]) / shade_below_cell_m + half_map)
-                j = int((py - camera[1]) / shade_below_cell_m + half_map)
-                if 0 <= i < shade_below.shape[1] and 0 <= j < shade_below.shape[0]:
-                    open_sky *= 1.0 - 0.78 * shade_below[j, i]
-            bounce = 0.18 * (0.5 - 0.5 * nz)
-            if len(lights):
-                _lamp_light(lights, grid, camera, px, py, pz, nx, ny, nz, -vx, -vy, -vz, kind == _RETRO, lamp)
-            # Gloss: car paint, glass, metal and wet ground mirror the sky.
-            f0, gloss = float(_F0[kind]), float(_GLOSS[kind])
-            wet = 0.0
-            if air.wetness > 0.0 and nz > 0.7 and kind in (_ASPHALT, _CONCRETE, _LANE_PAINT):
-                puddle = value_noise(px * 0.22, py * 0.22, air.seed + 7)
-                wet = air.wetness * min(1.0, max(0.0, 0.35 + 2.2 * (puddle - 0.35)))
+            point = (camera[0] + dx * z, camera[1] + dy * z, camera[2] + dz * z)
+            normal = (float(normals[face, 0]), float(normals[face, 1]), float(normals[face, 2]))
+            kind, is_static = material[face], face < surfaces.num_static
+            facing = max(0.0, -(normal[0] * view[0] + normal[1] * view[1] + normal[2] * view[2]))
+            detail = pattern(kind, point, normal, pixel_rad * z / max(facing, 0.08)) if is_static else 1.0
+            direct, lit = 0.0, 0.0
+            if has_sun:
+                direct, lit = _sunlight(air, T_static, static_map, T_actors, actor_map, point, normal)
+            sky = 0.5 + 0.5 * normal[2]
+            if is_static and normal[2] > 0.5:  # actors hide the sky from the ground below them
+                i = int((point[0] - camera[0]) / shadows.below_cell_m + half_below)
+                j = int((point[1] - camera[1]) / shadows.below_cell_m + half_below)
+                if 0 <= i < below.shape[1] and 0 <= j < below.shape[0]:
+                    sky *= 1.0 - 0.78 * below[j, i]
+            sky += 0.18 * (0.5 - 0.5 * normal[2])  # what the ground sends back up
+            if has_lamps:
+                _lamp_light(lights, grid, camera, point, normal, view, kind == _RETRO, lamp)
+            f0, gloss = _F0[kind], _GLOSS[kind]
+            wet = _wet_share(air, kind, point[0], point[1], normal[2])
+            if wet > 0.0:
                 detail *= 1.0 - 0.45 * wet
                 f0, gloss = 0.03 * wet, 60.0
-            mirror = 0.0
-            if f0 > 0.0:
-                grazing = 1.0 - facing
-                mirror = f0 + (0.85 * min(1.0, 8.0 * f0) - f0) * grazing * grazing * grazing * grazing * grazing
-                twice = 2.0 * (nx * vx + ny * vy + nz * vz)
-                rx, ry, rz = vx - twice * nx, vy - twice * ny, vz - twice * nz
-                _sky(air, rx, ry, max(rz, 0.0), False, sky)
-                # Below about 8 degrees the mirror shows houses and ground rather than sky.
-                seen = min(1.0, max(0.0, 0.25 + 5.0 * rz))
-                glint = 0.0
-                if lit > 0.0:
-                    toward = rx * air.sun[0] + ry * air.sun[1] + rz * air.sun[2]
-                    glint = lit * max(0.0, toward) ** gloss * gloss * 0.05
-                for c in range(3):
-                    sky[c] = sky[c] * seen + 0.18 * air.ambient_rgb[c] * (1.0 - seen) + glint * air.sun_rgb[c]
-            _emission(kind, chance, air.lamps_on, air.is_dark, facing, own)
-            clear = np.exp(-air.extinction * distance)
+            share = _mirrored(air, lit, f0, gloss, view, normal, mirror) if f0 > 0.0 else 0.0
+            _emission(air, kind, cell_hash[face], facing, own)
+            clear = np.exp(-air.extinction * stretch * z)
             for c in range(3):
-                base = (red if c == 0 else green if c == 1 else blue) * detail
-                light = air.sun_rgb[c] * direct + air.ambient_rgb[c] * (open_sky + bounce) + lamp[c]
-                value = base * light * (1.0 - mirror) + mirror * sky[c] + own[c]
+                light = air.sun_rgb[c] * direct + air.ambient_rgb[c] * sky + lamp[c]
+                value = albedo[face, c] * detail * light * (1.0 - share) + share * mirror[c] + own[c]
                 radiance[v, u, c] = value * clear + air.fog_rgb[c] * (1.0 - clear)
+    return radiance

@@ -38,19 +38,19 @@ def _fade(footprint_m: float, detail_m: float) -> float:
 
 
 @numba.njit(cache=True, nogil=True)
-def pattern(material: int, x: float, y: float, z: float, nx: float, ny: float, nz: float, footprint_m: float) -> float:
+def pattern(
+    material: int, point: tuple[float, float, float], normal: tuple[float, float, float], footprint_m: float
+) -> float:
     """Factor on the albedo of a static surface at a global point.
 
     Args:
         material: a `Material`.
-        x: point, metres; likewise y and z.
-        nx: unit normal; likewise ny and nz.
+        point: metres.
+        normal: unit vector.
         footprint_m: size of a pixel on the surface; finer detail fades out.
     """
-    if abs(nz) > 0.7:
-        u, v = x, y
-    else:
-        u, v = x * -ny + y * nx, z
+    x, y, z = point
+    u, v = (x, y) if abs(normal[2]) > 0.7 else (y * normal[0] - x * normal[1], z)
     if material == _ASPHALT:
         value = 0.86 + 0.28 * value_noise(u * 0.23, v * 0.23, 1)
         grain = _fade(footprint_m, 0.12)
