@@ -1,10 +1,10 @@
-"""Time of one training step and one inference of the small models, on a synthetic surround scene.
+"""Time of one training step and one inference of the shipped experiments, on a synthetic surround scene.
 
-One training step is forward, loss, backward and optimizer step; inference is forward and decode. Times are CPU seconds
-for each sample (wall seconds on CUDA), least of the repeats.
+    OMP_NUM_THREADS=1 python benchmarks/model_step.py --experiments lidar_small fusion_small --batch 2
+    python benchmarks/model_step.py --experiments fusion_small --override model.fuser.kernel=1 --channels-last
 
-Example:
-    OMP_NUM_THREADS=1 python benchmarks/model_step.py --models lidar fusion --batch 2 --repeats 5
+A training step is forward, loss, backward and optimizer step; inference is forward and decode. Times are CPU seconds
+for each sample (wall seconds on CUDA), least of the repeats. Reading and decoding of sensor data is not included.
 """
 
 import argparse
@@ -16,69 +16,39 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bevstack.fusion.bev_backbone import BevBackbone
-from bevstack.fusion.concat import ConcatFuser
-from bevstack.fusion.lift_splat import LiftSplat
-from bevstack.model import CameraBevEncoder, DrivingModel
-from bevstack.perception.camera.mobilenet import MobileNetV2Backbone
-from bevstack.perception.heads.detection import CenterHead
-from bevstack.perception.lidar.pillars import PillarEncoder
-from bevstack.perception.lidar.sparse_voxels import SparseVoxelEncoder
-from bevstack.types import Batch, BevGrid, Labels
+from bevstack.build import build_model, compose
+from bevstack.types import Batch, Labels
 
-GRID = BevGrid(x_range_m=(-51.2, 51.2), y_range_m=(-51.2, 51.2), z_range_m=(-5.0, 3.0), cell_m=0.8)
-IMAGE_HEIGHT, IMAGE_WIDTH = 128, 352
 CAMERA_YAWS_DEG = (0, -55, -110, 180, 110, 55)
+BEAMS, AZIMUTHS, MOUNT_HEIGHT_M = 32, 1085, 1.84
 
 
-def make_camera() -> CameraBevEncoder:
-    """MobileNetV2 to stride 16 and the lift onto the grid."""
-    backbone = MobileNetV2Backbone(stride=8, deepest_stride=16, out_channels=64, frozen_blocks=7)
-    return CameraBevEncoder(backbone=backbone, lift=partial(LiftSplat, grid=GRID, out_channels=32))
-
-
-def make_model(name: str) -> DrivingModel:
-    """One of the small models: "lidar", "camera", "fusion", "fusion_voxel"."""
-    encoders: dict[str, nn.Module] = {}
-    if name in ("camera", "fusion", "fusion_voxel"):
-        encoders["camera"] = make_camera()
-    if name in ("lidar", "fusion"):
-        encoders["lidar"] = PillarEncoder(grid=GRID, pillar_channels=32, out_channels=48)
-    if name == "fusion_voxel":
-        encoders["lidar"] = SparseVoxelEncoder(grid=GRID, channels=(16, 32, 48), voxel_height_m=0.25, slice_channels=32)
-    return DrivingModel(
-        encoders=encoders,
-        fuser=partial(ConcatFuser, out_channels=48, kernel=1),
-        backbone=partial(BevBackbone, widths=(48, 80, 128), depths=(1, 3, 3), strides=(1, 2, 2), up_channels=24),
-        heads={"detection": partial(CenterHead, shared_channels=48, branch_channels=32)},
-    )
-
-
-def make_cloud(rng: np.random.Generator, *, num_sweeps: int = 10, num_azimuths: int = 1085) -> np.ndarray:
-    """Rings of a 32-beam sensor over flat ground between irregular walls; rows x, y, z, intensity, age."""
+def make_cloud(rng: np.random.Generator, *, num_sweeps: int) -> np.ndarray:
+    """Rings of a 32-beam sensor over bumpy ground between irregular walls; rows x, y, z, intensity, age."""
     elevation, azimuth = np.meshgrid(
-        np.radians(np.linspace(-30.67, 10.67, 32)), np.linspace(-np.pi, np.pi, num_azimuths, endpoint=False)
+        np.radians(np.linspace(-30.67, 10.67, BEAMS)), np.linspace(-np.pi, np.pi, AZIMUTHS, endpoint=False)
     )
     sweeps = []
     for sweep in range(num_sweeps):
-        wall_m = 18 + 10 * np.sin(3 * azimuth) + 8 * np.sin(7 * azimuth + 0.01 * sweep)
-        ground_m = np.where(elevation < 0, 1.84 / np.tan(np.maximum(-elevation, 1e-3)), np.inf)
-        reach_m = np.minimum(wall_m, ground_m) + rng.normal(0, 0.02, azimuth.shape)
-        x, y, z = reach_m * np.cos(azimuth), reach_m * np.sin(azimuth), 1.84 + reach_m * np.tan(elevation)
+        moved_m = 0.4 * sweep  # the car drives, so that rings of older sweeps fall between those of newer ones
+        wall_m = 24 + 12 * np.sin(3 * azimuth) + 8 * np.sin(7 * azimuth + 0.01 * sweep)
+        ground_m = np.where(elevation < 0, MOUNT_HEIGHT_M / np.tan(np.maximum(-elevation, 1e-3)), np.inf)
+        reach_m = np.minimum(wall_m, ground_m * rng.normal(1, 0.02, azimuth.shape))
+        x, y = reach_m * np.cos(azimuth) - moved_m, reach_m * np.sin(azimuth)
+        z = MOUNT_HEIGHT_M + reach_m * np.tan(elevation)
         rows = np.stack((x, y, z, rng.uniform(0, 60, x.shape), np.full(x.shape, 0.05 * sweep)), axis=-1)
         sweeps.append(rows.reshape(-1, 5)[z.ravel() < 6])
     return np.concatenate(sweeps).astype(np.float32)
 
 
-def make_batch(size: int, seed: int = 0) -> tuple[Batch, Labels]:
+def make_batch(size: int, *, height: int, width: int, num_sweeps: int) -> tuple[Batch, Labels]:
     """A batch of `size` frames with 40 boxes each."""
-    rng = np.random.default_rng(seed)
-    clouds = [make_cloud(rng) for _ in range(size)]
-    focal = IMAGE_WIDTH / 2 / np.tan(np.radians(35))
-    K_cam = np.array([[focal, 0, (IMAGE_WIDTH - 1) / 2], [0, focal, (IMAGE_HEIGHT - 1) / 2], [0, 0, 1]])
+    rng = np.random.default_rng(0)
+    clouds = [make_cloud(rng, num_sweeps=num_sweeps) for _ in range(size)]
+    focal = width / 2 / np.tan(np.radians(35))
+    K_cam = np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
     poses = []
     for yaw in np.radians(CAMERA_YAWS_DEG):
         c, s = np.cos(yaw), np.sin(yaw)
@@ -93,7 +63,7 @@ def make_batch(size: int, seed: int = 0) -> tuple[Batch, Labels]:
         )
     ).astype(np.float32)
     batch = Batch(
-        images=torch.from_numpy(rng.integers(0, 256, (size, cameras, 3, IMAGE_HEIGHT, IMAGE_WIDTH), np.uint8)),
+        images=torch.from_numpy(rng.integers(0, 256, (size, cameras, 3, height, width), np.uint8)),
         K_cam=torch.from_numpy(K_cam).float().expand(size, cameras, 3, 3).contiguous(),
         T_ego_cam=torch.tensor(poses, dtype=torch.float32).expand(size, cameras, 4, 4).contiguous(),
         camera_mask=torch.ones((size, cameras), dtype=torch.bool),
@@ -128,11 +98,15 @@ def least_time(action: Callable[[], object], repeats: int, device: str) -> float
 
 
 def measure(name: str, arguments: argparse.Namespace) -> dict[str, object]:
-    """Size, arithmetic and times of one model."""
+    """Size, arithmetic and times of the model of one experiment."""
     torch.manual_seed(0)
-    batch, labels = make_batch(arguments.batch)
+    config = compose([f"experiment={name}", *arguments.override])
+    size = config.input.image_size
+    batch, labels = make_batch(
+        arguments.batch, height=size.height, width=size.width, num_sweeps=config.input.num_sweeps
+    )
     batch, labels = batch.to(arguments.device), labels.to(arguments.device)
-    model = make_model(name).to(arguments.device)
+    model = build_model(config).to(arguments.device)
     if arguments.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -157,7 +131,7 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, object]:
         model(batch)
     total = sum(value.numel() for value in model.state_dict().values())
     return {
-        "model": name,
+        "experiment": name,
         "parameters_m": round(total / 1e6, 3),
         "trained_m": round(sum(parameter.numel() for parameter in parameters) / 1e6, 3),
         "dense_gmac": round(counter.get_total_flops() / 2e9 / arguments.batch, 2),
@@ -169,7 +143,8 @@ def measure(name: str, arguments: argparse.Namespace) -> dict[str, object]:
 def main() -> None:
     """Parse the command line, measure, print one JSON line for each model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["lidar", "camera", "fusion", "fusion_voxel"])
+    parser.add_argument("--experiments", nargs="+", default=["lidar_small", "camera_small", "fusion_small"])
+    parser.add_argument("--override", nargs="*", default=[], help="as on the command line of `bevstack train`")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
@@ -180,7 +155,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     results = []
-    for name in arguments.models:
+    for name in arguments.experiments:
         results.append(measure(name, arguments))
         print(json.dumps(results[-1]), flush=True)
     if arguments.out:

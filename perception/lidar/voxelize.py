@@ -17,9 +17,10 @@ VoxelBackend = Literal["auto", "torch", "numba"]
 def voxel_means(
     points: Float[Tensor, "K F"], key: Int[Tensor, " K"], *, backend: VoxelBackend = "auto"
 ) -> tuple[Int[Tensor, " V"], Float[Tensor, "V F"], Int[Tensor, " V"]]:
-    """Keys of the occupied voxels in ascending order, the mean of the points in each, and how many there are.
+    """Keys of the occupied voxels, the mean of the points in each, and how many there are.
 
-    Every point counts; there is no cap on points or voxels.
+    Every point counts; there is no cap on points or voxels. The voxels come in ascending order with "torch" and in order
+    of first appearance with "numba".
 
     Args:
         points: Features to average.
@@ -34,11 +35,8 @@ def voxel_means(
     if backend == "numba" and points.device.type != "cpu":
         raise ValueError(f"backend='numba' needs tensors on the CPU, not on {points.device}")
     if backend == "numba" or (backend == "auto" and points.device.type == "cpu"):
-        found, sums, counts = _hash_sums(points.detach().contiguous().numpy(), key.contiguous().numpy())
-        order = np.argsort(found)
-        keys, sums, counts = found[order], sums[order], counts[order]
-        means = (sums / np.maximum(counts, 1)[:, None]).astype(np.float32)
-        return torch.from_numpy(keys), torch.from_numpy(means), torch.from_numpy(counts)
+        found, means, counts = _hash_means(points.detach().contiguous().numpy(), key.contiguous().numpy())
+        return torch.from_numpy(found), torch.from_numpy(means), torch.from_numpy(counts)
     keys, voxel_of_point, counts = torch.unique(key, return_inverse=True, return_counts=True)
     sums = points.new_zeros((len(keys), points.shape[1])).index_add_(0, voxel_of_point, points)
     return keys, sums / counts.clamp_min(1)[:, None], counts
@@ -46,7 +44,7 @@ def voxel_means(
 
 @numba.njit(cache=True, nogil=True)
 @no_type_check
-def _hash_sums(points: np.ndarray, key: np.ndarray) -> Any:
+def _hash_means(points: np.ndarray, key: np.ndarray) -> Any:
     """Open addressing with Fibonacci hashing; the table is at most half full."""
     num_points, num_features = points.shape
     bits = 4
@@ -72,4 +70,7 @@ def _hash_sums(points: np.ndarray, key: np.ndarray) -> Any:
         counts[voxel] += 1
         for f in range(num_features):
             sums[voxel, f] += points[k, f]
-    return found[:num_found].copy(), sums[:num_found].copy(), counts[:num_found].copy()
+    for voxel in range(num_found):
+        for f in range(num_features):
+            sums[voxel, f] /= np.float32(counts[voxel])
+    return found[:num_found], sums[:num_found], counts[:num_found]
