@@ -58,13 +58,13 @@ def run(arguments: list[str]) -> int:
     unknown = [text for text in overrides if text.startswith("-")]
     if unknown:
         raise ValueError(f"{unknown[0]} is not known here: settings are KEY=VALUE, see bevstack train --help")
+    _set_up_threads()
     config, resume = _configuration(overrides)
     if wants_config:
         from bevstack.build import config_yaml
 
         print(config_yaml(config), end="")
         return 0
-    _set_up_threads()
 
     from bevstack.training.fit import run_training
 
@@ -126,7 +126,10 @@ def _evaluate(config: "DictConfig", result: "TrainingResult") -> None:
 
 
 def _set_up_threads() -> None:
-    """Waiting threads of OpenMP must sleep: spinning, they take the cores from data loading and other processes."""
+    """Waiting threads of OpenMP must sleep: spinning, they take the cores from data loading and other processes.
+
+    Read once, when torch loads its OpenMP: so before anything else is imported.
+    """
     import os
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
