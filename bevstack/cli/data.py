@@ -199,7 +199,7 @@ def _print_stats(stats: "DatasetStats") -> None:
     print("\nattributes")
     for row in stats.classes:
         if row.attributes:
-            print(f"  {row.name:<19}" + ", ".join(f"{name}: {count}" for name, count in row.attributes.items()))
+            print(f"  {row.name:<22}" + ", ".join(f"{name}: {count}" for name, count in row.attributes.items()))
 
 
 def _or_dash(value: float, form: str) -> str:
