@@ -234,7 +234,7 @@ def _shadows(scene: SensorScene, close: _Actors, camera: np.ndarray) -> Shadows:
 def _shade_below(close: _Actors, placed: np.ndarray, camera: np.ndarray) -> Float32[np.ndarray, "S S"]:
     """How much of the sky actors hide from the ground around the camera: their blurred footprints."""
     footprint = np.zeros((_SHADOW_CELLS, _SHADOW_CELLS), np.uint8)
-    cells: np.ndarray = (placed[:, :2] - camera[:2].astype(np.float32)) / _SHADOW_CELL_M + _SHADOW_CELLS / 2 - 0.5
+    cells = np.asarray(placed[:, :2] - camera[:2].astype(np.float32)) / _SHADOW_CELL_M + _SHADOW_CELLS / 2 - 0.5
     reach = 0.5 * _SHADOW_CELLS * _SHADOW_CELL_M
     for k, pose in enumerate(close.poses):
         if max(abs(pose.T_global_actor[axis, 3] - camera[axis]) for axis in (0, 1)) < reach:

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 from fixtures.meshes import CAR_SEMANTIC, ROAD_SEMANTIC, box, car_box
@@ -36,6 +37,19 @@ def test_the_same_arguments_give_the_same_bytes_and_another_seed_other_noise():
     assert first.rgb.tobytes() == again.rgb.tobytes() and first.depth_m.tobytes() == again.depth_m.tobytes()
     assert first.rgb.tobytes() != other.rgb.tobytes()
     assert first.depth_m.tobytes() == other.depth_m.tobytes()
+
+
+def test_the_number_of_threads_does_not_change_a_byte():
+    before = cv2.getNumThreads()
+    pictures = []
+    try:
+        for threads in (1, 4):
+            cv2.setNumThreads(threads)
+            for kind in ("night", "rain"):
+                pictures.append(view(scene_of(weather=kind), [actor_at(12, 3, car_box())]).rgb.tobytes())
+    finally:
+        cv2.setNumThreads(before)
+    assert pictures[:2] == pictures[2:]
 
 
 def test_the_sunlit_side_of_the_world_casts_a_shadow_on_the_ground():
