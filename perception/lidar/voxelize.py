@@ -19,7 +19,7 @@ def voxel_means(
 ) -> tuple[Int[Tensor, " V"], Float[Tensor, "V F"], Int[Tensor, " V"]]:
     """Keys of the occupied voxels, the mean of the points in each, and how many there are.
 
-    Every point counts; there is no cap on points or voxels. The voxels come in ascending order with "torch" and in order
+    Every point counts; there is no cap on points or voxels. Voxels come in ascending order with "torch" and in order
     of first appearance with "numba".
 
     Args:
