@@ -15,6 +15,8 @@ byId("theme").addEventListener("click", () => {
 function startViewer(data) {
   const LAYERS = ["points", "truth", "predictions", "mistakes", "labels"];
   const GRID = ["CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"];
+  // Flat pictures leave room below: two columns, left cameras on the left.
+  const GRID_OF_FLAT = ["CAM_FRONT", "CAM_BACK", "CAM_FRONT_LEFT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK_RIGHT"];
   const EDGES = [[0, 1], [1, 2], [2, 3], [3, 0], [4, 5], [5, 6], [6, 7], [7, 4], [0, 4], [1, 5], [2, 6], [3, 7]];
   const MISSED = "#ff4d4d", FALSE = "#ffc400", TRUTH = "#ffffff", NEAR_M = 0.2;
   const state = { frame: 0, row: data.primary, score: 0, radius: 54, hidden: new Set(), order: "rank", drawing: 0 };
@@ -223,11 +225,13 @@ function startViewer(data) {
 
   const shortName = (name) => name.replace("CAM_", "").replace("_", " ").toLowerCase();
   async function drawCameras(frame, list, drawing) {
-    const names = [...GRID, ...frame.cameras.map((c) => c.name).filter((name) => !GRID.includes(name))];
+    const isFlat = frame.cameras.every((c) => c.width > 2.2 * c.height);
+    const names = [...(isFlat ? GRID_OF_FLAT : GRID), ...frame.cameras.map((c) => c.name).filter((name) => !GRID.includes(name))];
     const present = names.map((name) => frame.cameras.find((c) => c.name === name)).filter(Boolean);
     const pictures = await Promise.all(present.map(imageOf));
     if (drawing !== state.drawing) return false;
     const grid = byId("cameras");
+    grid.classList.toggle("flat", isFlat);
     while (grid.children.length > present.length) grid.lastChild.remove();
     while (grid.children.length < present.length) {
       const figure = document.createElement("figure");
