@@ -30,7 +30,7 @@ def make_cloud(rng: np.random.Generator, *, num_sweeps: int) -> np.ndarray:
     elevation, azimuth = np.meshgrid(
         np.radians(np.linspace(-30.67, 10.67, BEAMS)), np.linspace(-np.pi, np.pi, AZIMUTHS, endpoint=False)
     )
-    sweeps = []
+    sweeps = [np.zeros((0, 5))]
     for sweep in range(num_sweeps):
         moved_m = 0.4 * sweep  # the car drives, so that rings of older sweeps fall between those of newer ones
         wall_m = 24 + 12 * np.sin(3 * azimuth) + 8 * np.sin(7 * azimuth + 0.01 * sweep)
