@@ -74,22 +74,27 @@ def integrate(curvatures: Float[np.ndarray, " P"], step_m: float, yaw_rad: float
 
 
 def join(start_pose: Float[np.ndarray, " 3"], end_pose: Float[np.ndarray, " 3"], spacing_m: float) -> np.ndarray:
-    """A smooth curve (P, 2) from one x, y, yaw to another: a cubic Bezier that is close to an arc where one fits."""
+    """A smooth curve (P, 2) from one x, y, yaw to another: straight, nearly circular bend, straight, where that fits.
+
+    The bend is a cubic Bezier with the handles of an arc; poses without a corner between them get one S-shaped Bezier.
+    """
     start, end = start_pose[:2], end_pose[:2]
     ahead = np.array((np.cos(start_pose[2]), np.sin(start_pose[2])))
     arriving = np.array((np.cos(end_pose[2]), np.sin(end_pose[2])))
     chord = end - start
     turn = abs((end_pose[2] - start_pose[2] + np.pi) % (2 * np.pi) - np.pi)
-    first = second = float(np.hypot(*chord)) / 3
+    handle = float(np.hypot(*chord)) / 3
+    first, last = start, end
     cross = ahead[0] * arriving[1] - ahead[1] * arriving[0]
     if 0.2 < turn < 2.6 and abs(cross) > 1e-6:
-        leg_a = (chord[0] * arriving[1] - chord[1] * arriving[0]) / cross
-        leg_b = (chord[1] * ahead[0] - chord[0] * ahead[1]) / cross
-        if leg_a > 0 and leg_b > 0:
-            # Handle length of a circular arc, as a share of its tangent legs.
-            share = 4 / 3 * np.tan(turn / 4) / np.tan(turn / 2)
-            first, second = share * leg_a, share * leg_b
+        # The tangents meet at a corner; the bend takes the shorter leg on both sides of it, the rest is straight.
+        before = (chord[0] * arriving[1] - chord[1] * arriving[0]) / cross
+        behind = (chord[1] * ahead[0] - chord[0] * ahead[1]) / cross
+        if before > 0 and behind > 0:
+            leg = min(before, behind)
+            first, last = start + (before - leg) * ahead, end - (behind - leg) * arriving
+            handle = float(4 / 3 * np.tan(turn / 4) / np.tan(turn / 2) * leg)
     t = np.linspace(0.0, 1.0, 65)[:, None]
-    a, b = start + first * ahead, end - second * arriving
-    curve = (1 - t) ** 3 * start + 3 * (1 - t) ** 2 * t * a + 3 * (1 - t) * t**2 * b + t**3 * end
-    return resample(curve, spacing_m)
+    a, b = first + handle * ahead, last - handle * arriving
+    curve = (1 - t) ** 3 * first + 3 * (1 - t) ** 2 * t * a + 3 * (1 - t) * t**2 * b + t**3 * last
+    return resample(np.concatenate((start[None], curve, end[None])), spacing_m)

@@ -70,6 +70,7 @@ def _dashes(builder: MeshBuilder, points: np.ndarray, dash_m: float, gap_m: floa
 
 def _rectangles(builder: MeshBuilder, poses: np.ndarray, length_m: float, width_m: float, rgb: Rgb) -> None:
     """Painted rectangles at x, y, yaw (S, 3)."""
+    poses = poses[np.abs(poses[:, :2]).max(axis=1, initial=0.0) < TOWN_SIZE_M / 2 - length_m / 2]
     if not len(poses):
         return
     ahead = np.stack((np.cos(poses[:, 2]), np.sin(poses[:, 2])), 1) * length_m / 2

@@ -65,9 +65,11 @@ class Sites:
         """x, y, yaw (facing the road) of places just behind the kerb that keep zebras and driveways free."""
         half = road.left_m if side > 0 else road.right_m
         has_bay = road.bay_left if side > 0 else road.bay_right
-        in_bay = np.zeros(len(stations), bool)
+        in_bay, at_jump = np.zeros(len(stations), bool), np.zeros(len(stations), bool)
         for start, end in bay_spans(road):
-            in_bay |= (stations > start - 1.0) & (stations < end + 1.0)
+            in_bay |= (stations > start) & (stations < end)
+            if has_bay:  # the kerb jumps there, and the walk cuts the corner
+                at_jump |= np.minimum(np.abs(stations - start), np.abs(stations - end)) < 2.2
         behind = min(self.layout.kerb_strip_m, 0.8) + 0.35
         lateral = side * (half + np.where(in_bay & has_bay, SIDE_BAY_WIDTH_M, 0.0) + behind)
         poses = at_stations(road.reference, stations)
@@ -77,7 +79,7 @@ class Sites:
             poses[:, 2],
         )
         free = np.abs(stations - crossing_station(road)) > 3.4
-        free &= (stations > road.mouth_m + 1.0) & (np.maximum(np.abs(x), np.abs(y)) < TOWN_SIZE_M / 2 - 1.5)
+        free &= ~at_jump & (stations > road.mouth_m + 1.0) & (np.maximum(np.abs(x), np.abs(y)) < TOWN_SIZE_M / 2 - 1.5)
         if not self.aprons.is_empty:
             free &= ~shapely.contains_xy(self.aprons, x, y)
         return np.column_stack((x, y, yaw - side * np.pi / 2))[free]
