@@ -7,6 +7,7 @@ frames.
 """
 
 import logging
+import signal
 import traceback
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -339,5 +340,8 @@ def _portable(error: Exception) -> Exception:
 
 
 def _one_thread(worker_index: int) -> None:
+    # Ctrl-C and a SIGTERM to the whole group are for the main process, which may still want to finish its step.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -269,7 +269,9 @@ def _strategy(world_size: int, gpu: bool) -> Any:
     if world_size == 1:
         return "auto"
     # Frames without cameras or LiDAR leave an encoder without gradient in that process.
-    return DDPStrategy(find_unused_parameters=True, process_group_backend="nccl" if gpu else "gloo")
+    # Validation gives processes different numbers of batches, so buffers must not be exchanged in each forward pass.
+    backend = "nccl" if gpu else "gloo"
+    return DDPStrategy(find_unused_parameters=True, broadcast_buffers=False, process_group_backend=backend)
 
 
 def flat_weights(loss_weights: DictConfig) -> dict[str, float]:

@@ -49,9 +49,10 @@ class TrainingModule(LightningModule):
         self.grad_clip = grad_clip
         self.evidence_folder = evidence_folder
         self.latest: dict[str, float] = {}
-        """Losses and gradient norm of the latest step, for the log."""
+        """Losses (mean over the whole batch of a step) and gradient norm of the latest step, for the log."""
         self.validation: dict[str, float] = {}
         """Mean losses of the latest validation."""
+        self._step_terms: list[Tensor] = []
         self._validation_sums: dict[str, float] = {}
         self._validation_frames = 0
 
@@ -62,7 +63,7 @@ class TrainingModule(LightningModule):
         terms = self.model.loss(self.model(batch), labels)
         loss = self.weighted_sum(terms)
         self._check_finite(terms, batch, labels)
-        self.latest = {"loss": float(loss.detach()), **{name: float(term.detach()) for name, term in terms.items()}}
+        self._step_terms.append(torch.stack([loss.detach(), *(terms[name].detach() for name in self.loss_weights)]))
         return loss
 
     def weighted_sum(self, terms: Mapping[str, Tensor]) -> Tensor:
@@ -90,7 +91,10 @@ class TrainingModule(LightningModule):
         """
         parameters = [parameter for parameter in self.parameters() if parameter.grad is not None]
         norm = float(nn.utils.clip_grad_norm_(parameters, self.grad_clip or float("inf")))
-        self.latest["grad_norm"] = norm
+        means = torch.stack(self._step_terms).mean(dim=0)
+        self._step_terms = []
+        values = self.trainer.strategy.reduce(means, reduce_op="mean").tolist()
+        self.latest = dict(zip(("loss", *self.loss_weights), values, strict=True)) | {"grad_norm": norm}
         if not torch.isfinite(torch.tensor(norm)) and str(self.trainer.precision) != "16-mixed":
             raise ValueError(
                 f"the gradient is not finite at step {self.global_step} although the loss is: lower "
@@ -129,7 +133,7 @@ class TrainingModule(LightningModule):
         Raises:
             ValueError: names the term, the step, the frames and the saved batch.
         """
-        values = torch.stack([term.detach().float() for term in terms.values()])
+        values = torch.stack([term.detach().float() for term in terms.values()])  # one look for all: one GPU wait
         if bool(torch.isfinite(values).all()):
             return
         wrong = [f"{name} is {value}" for name, value in zip(terms, values.tolist(), strict=True)
