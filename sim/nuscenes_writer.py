@@ -116,7 +116,7 @@ class SceneWriter:
         self.log_name = f"world-{request.seed}-{request.name[-4:]}"
         self._annotations: dict[int, list[Row]] = {}
         self._last_data: dict[str, Row] = {}
-        self._K = {spec.name: self._camera_matrix(spec) for spec in NUSCENES_CAMERAS}
+        self.intrinsics: dict[str, np.ndarray] = {spec.name: self._camera_matrix(spec) for spec in NUSCENES_CAMERAS}
 
     def write(self, on_keyframe: Callable[[], None] = lambda: None) -> dict[str, list[Row]]:
         """Write every file and return the rows of all scene tables.
@@ -180,7 +180,7 @@ class SceneWriter:
                 "location": self.request.location,
             }
         )
-        mounts = [(spec.name, spec.T_ego_cam, self._K[spec.name].tolist()) for spec in NUSCENES_CAMERAS]
+        mounts = [(spec.name, spec.T_ego_cam, self.intrinsics[spec.name].tolist()) for spec in NUSCENES_CAMERAS]
         for name, T_ego_sensor, K_rows in [*mounts, (LIDAR_NAME, T_EGO_LIDAR, [])]:
             self.rows["calibrated_sensor"].append(
                 {
@@ -280,7 +280,7 @@ class SceneWriter:
         T_town_ego = self.ego_pose(time_s)
         render = render_camera(
             self.scene,
-            K_cam=self._K[spec.name],
+            K_cam=self.intrinsics[spec.name],
             T_global_cam=T_town_ego @ spec.T_ego_cam,
             height_px=preset.image_height_px,
             width_px=preset.image_width_px,
@@ -337,7 +337,7 @@ class SceneWriter:
             T_global_ego=self.ego_pose(time_s),
             actors=self.actor_poses(time_s),
             sweep=readings.sweep,
-            cameras=[(self._K[spec.name], spec.T_ego_cam, *size) for spec in NUSCENES_CAMERAS],
+            cameras=[(self.intrinsics[spec.name], spec.T_ego_cam, *size) for spec in NUSCENES_CAMERAS],
         )
 
     def _link_instances(self) -> None:

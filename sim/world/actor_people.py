@@ -184,6 +184,11 @@ def build_walker(outfit: Outfit) -> list[Solids]:
     return [*phases, _walker(outfit, None)]
 
 
+def build_stander(outfit: Outfit) -> list[Solids]:
+    """One body at rest."""
+    return [_walker(outfit, None)]
+
+
 def build_sitter(outfit: Outfit) -> list[Solids]:
     """One body sitting on a low block, knees forward."""
     solids = Solids()

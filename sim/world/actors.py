@@ -21,7 +21,7 @@ from bevstack.sim.world.actor_heavy import (
     build_trailer,
     build_truck,
 )
-from bevstack.sim.world.actor_people import GAIT_PHASES, build_sitter, build_walker, random_outfit
+from bevstack.sim.world.actor_people import GAIT_PHASES, build_sitter, build_stander, build_walker, random_outfit
 from bevstack.sim.world.actor_solids import Rgb, Solids, fitting_transform
 from bevstack.sim.world.actor_street import build_barrier, build_cone
 from bevstack.sim.world.mesh import Mesh
@@ -175,7 +175,7 @@ def _pedestrian_parts(_: str, variant: str, size: Size, rng: np.random.Generator
     outfit = random_outfit(rng, is_worker=variant == "worker")
     if variant == "sitting":
         return build_sitter(outfit)
-    return build_walker(outfit)[GAIT_PHASES:] if variant == "standing" else build_walker(outfit)
+    return build_stander(outfit) if variant == "standing" else build_walker(outfit)
 
 
 def _cycle_parts(class_name: str, variant: str, size: Size, rng: np.random.Generator) -> list[Solids]:
