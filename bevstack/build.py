@@ -4,7 +4,6 @@ Below this file there are only objects; above it only names of experiments and o
 is dropped here and nowhere else.
 """
 
-import difflib
 import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +24,7 @@ from bevstack.data.class_names import CAMERA_NAMES, DETECTION_CLASSES
 from bevstack.data.loader import FrameLoader, classes_of_frames, make_loader
 from bevstack.model import DrivingModel
 from bevstack.types import FrameSource
+from bevstack.types.errors import did_you_mean
 from bevstack.weights_file import describe, read_weights, write_weights
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
@@ -70,7 +70,7 @@ def override_keys(config: DictConfig, overrides: Sequence[str]) -> DictConfig:
     for override in overrides:
         key, separator, value = override.partition("=")
         if not separator or key not in known:
-            raise ValueError(f"there is no key '{key}' in the stored configuration{_nearest(key, known)}")
+            raise ValueError(f"there is no key '{key}' in the stored configuration{did_you_mean(key, known)}")
         OmegaConf.update(changed, key, OmegaConf.from_dotlist([f"value={value}"])["value"])
     return changed
 
@@ -100,17 +100,17 @@ def _explanation(error: Exception, overrides: Sequence[str], config_name: str) -
     text = str(error)
     names = ", ".join(experiment_names())
     if "You must specify 'experiment'" in text:
-        similar = [key for key in (item.partition("=")[0] for item in overrides) if _nearest(key, ["experiment"])]
+        similar = [key for key in (item.partition("=")[0] for item in overrides) if did_you_mean(key, ["experiment"])]
         typo = f" ('{similar[0]}' is no key)" if similar else ""
         return f"choose an experiment{typo}: experiment=NAME with NAME one of {names}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         options = sorted(map(str, error.options or ()))
-        return f"{group} has no '{choice}'{_nearest(choice, options)}; there are: {', '.join(options)}"
+        return f"{group} has no '{choice}'{did_you_mean(choice, options)}; there are: {', '.join(options)}"
     wrong = _failing_override(overrides, config_name) if isinstance(error, ConfigCompositionException) else None
     if wrong is not None:
         known = _known_keys(overrides, config_name)
-        return f"there is no key '{wrong}'{_nearest(wrong, known)}; keys look like trainer.max_epochs=10"
+        return f"there is no key '{wrong}'{did_you_mean(wrong, known)}; keys look like trainer.max_epochs=10"
     if isinstance(error, OverrideParseException):
         return f"'{error.override}' is not key=value; examples: trainer.max_epochs=10  model.encoders.camera=null"
     return " ".join(text.split())
@@ -135,14 +135,6 @@ def _known_keys(overrides: Sequence[str], config_name: str) -> list[str]:
     experiment = [text for text in overrides if text.startswith("experiment=")]
     groups = [path.name for path in CONFIG_FOLDER.iterdir() if path.is_dir() and not path.name.startswith("_")]
     return [*groups, *key_paths(hydra.compose(config_name, overrides=experiment))] if experiment else groups
-
-
-def _nearest(wrong: str, valid: Iterable[str]) -> str:
-    """' (did you mean a, b?)'; a key that only lacks its section is found by its last word."""
-    choices = list(valid)
-    last_word = [key for key in choices if key.rpartition(".")[2] == wrong.rpartition(".")[2]]
-    close = list(dict.fromkeys([*last_word, *difflib.get_close_matches(wrong, choices, n=3, cutoff=0.6)]))[:3]
-    return f" (did you mean {', '.join(close)}?)" if close else ""
 
 
 # ---------------------------------------------------------------- objects

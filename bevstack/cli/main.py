@@ -5,7 +5,6 @@ import sys
 from collections.abc import Sequence
 
 from bevstack import __version__
-from bevstack.cli.nearest import nearest_names
 
 COMMANDS = {
     "data": "index, check, describe and view a data set",
@@ -48,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_OK
     name, rest = words[0], words[1:]
     if name not in COMMANDS:
-        hint = nearest_names(name, COMMANDS)
+        from bevstack.types.errors import did_you_mean  # brings torch, which --help need not wait for
+
+        hint = did_you_mean(name, COMMANDS)
         print(f"bevstack: there is no command '{name}'{hint}; see bevstack --help", file=sys.stderr)
         return EXIT_USAGE
     return _run(name, rest)

@@ -9,7 +9,6 @@ grouped by sample. Coordinates and rotations (w, x, y, z) are those of the table
 """
 
 import contextlib
-import difflib
 import fcntl
 import hashlib
 import json
@@ -28,7 +27,7 @@ from bevstack.data.class_names import LIDAR_NAME
 from bevstack.data.index_build import MANIFEST_NAME, SCHEMA_VERSION, build_index, table_paths
 from bevstack.data.tables import StringColumn, TokenColumn, TokenLookup
 from bevstack.geometry.transforms import from_quaternion
-from bevstack.types.errors import CalibrationError, DatasetError
+from bevstack.types.errors import CalibrationError, DatasetError, did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +162,7 @@ class DatasetIndex:
             DatasetError: the data set has no such sensor.
         """
         if channel not in self.channels:
-            raise DatasetError(f"{self.folder} has no sensor {channel}{_nearest(channel, self.channels)}")
+            raise DatasetError(f"{self.folder} has no sensor {channel}{did_you_mean(channel, self.channels)}")
         return self.channels.index(channel)
 
     def key_data_row(self, sample: int, channel: str) -> int:
@@ -258,7 +257,7 @@ class DatasetIndex:
         if split not in splits:
             known = ", ".join(sorted(splits)) or "none"
             raise DatasetError(
-                f"there is no split '{split}' in {self.folder}{_nearest(split, splits)}; it has: {known}. "
+                f"there is no split '{split}' in {self.folder}{did_you_mean(split, splits)}; it has: {known}. "
                 f'Own splits go to {self.folder / "splits.json"} as {{"name": ["scene-0001", ...]}}'
             )
         row_of_name = {scene.name: row for row, scene in enumerate(self.scenes)}
@@ -266,7 +265,7 @@ class DatasetIndex:
         if unknown:
             raise DatasetError(
                 f"split '{split}' in {self.folder / 'splits.json'} names {unknown[0]}"
-                f"{_nearest(unknown[0], row_of_name)}, which is not in scene.json"
+                f"{did_you_mean(unknown[0], row_of_name)}, which is not in scene.json"
             )
         return sorted({row_of_name[name] for name in splits[split]})
 
@@ -327,7 +326,9 @@ def find_version(root: Path, version: str | None = None) -> str:
         inside = " (this looks like a version folder: give its parent)" if (root / "sample.json").is_file() else ""
         wanted = f"{version}/sample.json" if version else "v1.0-*/sample.json"
         raise DatasetError(f"{root} is not a nuScenes data set: it has no {wanted}{inside}")
-    raise DatasetError(f"{root} has no version '{version}'{_nearest(version or '', found)}; it has: {', '.join(found)}")
+    raise DatasetError(
+        f"{root} has no version '{version}'{did_you_mean(version or '', found)}; it has: {', '.join(found)}"
+    )
 
 
 def index_folder(root: Path, version: str) -> Path:
@@ -396,8 +397,3 @@ def _fits_version(split: str, version: str) -> bool:
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _nearest(wrong: str, valid: Iterable[str]) -> str:
-    close = difflib.get_close_matches(wrong, list(valid), n=3, cutoff=0.5)
-    return f" (did you mean {', '.join(close)}?)" if close else ""
