@@ -1,12 +1,15 @@
 """Fusion by concatenation: the sources side by side, then one convolution (Liu et al., BEVFusion, ICRA 2023, 3.3).
 
+The convolution of a concatenation is the sum of one convolution for each source, and is kept in that form: a source
+that is absent costs nothing, and the weights of a model with fewer sources fit by name.
+
 Letters: B frames, C channels, Y X bird's-eye cells.
 """
 
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bevstack.types.bev import BevFeatures
 
@@ -15,7 +18,7 @@ class ConcatFuser(nn.Module):
     """Joins any number of sources on one grid.
 
     Sources are taken in the order of `in_channels`. What a source does not see (`valid` False), and a source that is
-    left out altogether, enters as zero; one mask channel for each source tells the network which zeros are real.
+    left out altogether, adds nothing; one mask channel for each source tells the network which zeros are real.
 
     Args:
         in_channels: Source name -> channels.
@@ -34,12 +37,13 @@ class ConcatFuser(nn.Module):
             raise ValueError(f"kernel={kernel} must be odd")
         self.in_channels = dict(in_channels)
         self.out_channels = out_channels
-        width = sum(self.in_channels.values()) + len(self.in_channels)
-        self.mix = nn.Sequential(
-            nn.Conv2d(width, out_channels, kernel, padding=kernel // 2, bias=False),
-            nn.BatchNorm2d(out_channels, eps=1e-3),
-            nn.ReLU(inplace=True),
+        self.convs = nn.ModuleDict(
+            {
+                name: nn.Conv2d(channels + 1, out_channels, kernel, padding=kernel // 2, bias=False)
+                for name, channels in self.in_channels.items()
+            }
         )
+        self.norm = nn.BatchNorm2d(out_channels, eps=1e-3)
 
     def forward(self, per_source: Mapping[str, BevFeatures]) -> BevFeatures:
         """Fused features; valid where any source is.
@@ -48,18 +52,17 @@ class ConcatFuser(nn.Module):
             ValueError: no source, an unknown one, or sources on different grids.
         """
         reference = checked_reference(per_source, self.in_channels)
-        parts: list[Tensor] = []
         valid = torch.zeros_like(reference.valid)
-        for name, channels in self.in_channels.items():
+        total = None
+        for name, conv in self.convs.items():
             source = per_source.get(name)
             if source is None:
-                batch_size, _, rows, columns = reference.valid.shape
-                parts.append(reference.data.new_zeros((batch_size, channels + 1, rows, columns)))
                 continue
-            mask = source.valid.to(source.data.dtype)
-            parts += [torch.where(source.valid, source.data, 0.0), mask]
+            seen = torch.where(source.valid, source.data, 0.0)
+            part = conv(torch.cat((seen, source.valid.to(seen.dtype)), dim=1))
+            total = part if total is None else total + part
             valid = valid | source.valid
-        return BevFeatures(data=self.mix(torch.cat(parts, dim=1)), valid=valid, grid=reference.grid)
+        return BevFeatures(data=torch.relu(self.norm(total)), valid=valid, grid=reference.grid)
 
 
 def checked_reference(per_source: Mapping[str, BevFeatures], in_channels: Mapping[str, int]) -> BevFeatures:
