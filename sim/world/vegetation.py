@@ -120,7 +120,7 @@ def _add_crown(
     core = _ICOSAHEDRON * rng.uniform(0.65, 0.95, (12, 1)) * radii * 0.8 + center
     shade = rng.integers(-14, 15, (20, 1))
     faces_rgb = np.clip(np.array(rgb) + shade, 0, 255).astype(np.uint8)
-    builder.add(core, _ICOSAHEDRON_FACES, faces_rgb, Material.FOLIAGE, STATIC_VEGETATION)
+    builder.add(_in_square(core), _ICOSAHEDRON_FACES, faces_rgb, Material.FOLIAGE, STATIC_VEGETATION)
     directions = rng.normal(size=(leaves, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     middles = directions * rng.uniform(0.72, 1.0, (leaves, 1)) * radii + center
@@ -130,7 +130,13 @@ def _add_crown(
     front = np.arange(3 * leaves).reshape(-1, 3)
     leaf_rgb = np.clip(np.array(rgb) + rng.integers(-18, 26, (leaves, 1)), 0, 255).astype(np.uint8)
     both = np.concatenate((front, front[:, ::-1]))
-    builder.add(corners, both, np.concatenate((leaf_rgb, leaf_rgb)), Material.FOLIAGE, STATIC_VEGETATION)
+    builder.add(_in_square(corners), both, np.concatenate((leaf_rgb, leaf_rgb)), Material.FOLIAGE, STATIC_VEGETATION)
+
+
+def _in_square(points: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
+    """Crowns are cut off flat at the border of the town."""
+    half = TOWN_SIZE_M / 2
+    return np.clip(points, (-half, -half, -np.inf), (half, half, np.inf))
 
 
 def _add_hedges(
