@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from bevstack.training.ema import WeightAverage
+from bevstack.training.run_folder import RunFolder
 
 _LOG = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class Checkpointing(Callback):
     """Saves, and ends the run when the user or the clock says so. All processes act at the same step.
 
     Args:
-        folder: where the files `step<number>.ckpt` go.
+        run: where the files go.
         minutes: time between checkpoints; None for none by time.
         steps: also after every so many optimizer steps.
         keep: how many to keep.
@@ -86,7 +87,7 @@ class Checkpointing(Callback):
 
     def __init__(
         self,
-        folder: Path,
+        run: RunFolder,
         *,
         minutes: float | None,
         steps: int | None,
@@ -94,10 +95,11 @@ class Checkpointing(Callback):
         max_minutes: float | None,
         stop_signals: list[int],
     ) -> None:
-        self._folder, self._minutes, self._steps, self._keep = folder, minutes, steps, keep
+        self._run, self._minutes, self._steps, self._keep = run, minutes, steps, keep
         self._max_minutes, self._stop_signals = max_minutes, stop_signals
         self._started_at = self._saved_at = time.monotonic()
         self._last_step = 0
+        self._saved_step = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clocks."""
@@ -129,23 +131,20 @@ class Checkpointing(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the final state."""
-        if trainer.global_step and not self._path(trainer).exists():
+        if trainer.global_step != self._saved_step:
             self.save(trainer)
 
     def save(self, trainer: Trainer) -> Path:
         """Write a checkpoint of this step under a temporary name, move it into place, delete the oldest."""
-        file = self._path(trainer)
+        file = self._run.checkpoint_of(trainer.global_step)
         temporary = file.with_suffix(".partial")
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:
             os.replace(temporary, file)
-            for old in sorted(self._folder.glob("step*.ckpt"))[: -self._keep]:
+            for old in sorted(self._run.checkpoints.glob("step*.ckpt"))[: -self._keep]:
                 old.unlink()
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
         return file
-
-    def _path(self, trainer: Trainer) -> Path:
-        return self._folder / f"step{trainer.global_step:07d}.ckpt"
 
     @staticmethod
     def _agreed(trainer: Trainer, stop_signal: int, is_due: bool, is_over: bool) -> tuple[int, bool, bool]:

@@ -144,7 +144,7 @@ class _Run:
         average = WeightAverage(module.model, self.settings.ema_decay)
         description = describe(portable_yaml(self.config), step=0, data_hash=self.data_hash)
         checkpointing = Checkpointing(
-            folder.checkpoints,
+            folder,
             minutes=self.settings.checkpoint_minutes,
             steps=self.settings.checkpoint_steps,
             keep=self.settings.keep_checkpoints,
@@ -171,7 +171,7 @@ class _Run:
         return TrainingResult(
             folder=folder.path,
             weights=weights,
-            checkpoint=folder.newest_checkpoint(),
+            checkpoint=folder.checkpoint_of(trainer.global_step),
             steps=trainer.global_step,
             losses=losses,
             signal_number=signal_number,
@@ -304,7 +304,7 @@ def _from_first_process(path: list[str], world_size: int, gpu: bool) -> str:
 def _quieten_lightning() -> None:
     """Advice that does not apply: the stream does resume, workers are chosen, eval-mode parts are meant."""
     advice = ("is not resumable", "does not have many workers", "in eval mode", "number of training batches",
-              "treespec", "`IterableDataset`", "non-empty")  # fmt: skip
+              "treespec", "broadcast_buffers", "`IterableDataset`", "non-empty")  # fmt: skip
     for words in advice:
         warnings.filterwarnings("ignore", message=f"(?s).*{words}.*")
     for name in ("lightning.pytorch", "lightning.fabric"):

@@ -71,6 +71,10 @@ class RunFolder:
         OmegaConf.set_struct(config, True)
         return config
 
+    def checkpoint_of(self, step: int) -> Path:
+        """The checkpoint after that many steps."""
+        return self.checkpoints / f"step{step:07d}.ckpt"
+
     def newest_checkpoint(self) -> Path:
         """What to resume from.
 

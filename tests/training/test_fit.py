@@ -96,7 +96,7 @@ def test_two_processes_learn_what_one_process_learns_from_the_same_batches(tmp_p
     script = tmp_path / "two.py"
     script.write_text(TWO_PROCESSES.format(tests=str(TESTS), root=str(tmp_path / "two"), overrides=overrides))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    subprocess.run(command, check=True, timeout=300, capture_output=True)
+    subprocess.run(command, check=True, timeout=600, capture_output=True)
     frames = some_frames(6)
     config = shrunk("lidar_small", tmp_path / "one", *overrides, "trainer.accumulate=2")
     one = run_training(config, sources={"train": frames, "val": frames})
