@@ -45,9 +45,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path: Pat
 
 def test_a_loss_that_is_not_finite_stops_the_run_names_the_term_and_keeps_the_batch(tmp_path: Path) -> None:
     config = shrunk("lidar_small", tmp_path, *SHORT, "optim.optimizer.lr=1e30")
-    with pytest.raises(
-        ValueError, match=r"not finite at step 1: detection.*frame-\d.*batch and weights are in"
-    ):
+    with pytest.raises(ValueError, match=r"not finite at step 1: detection.*frame-\d.*batch and weights are in"):
         run_training(config, sources={"train": some_frames(4)})
     (evidence,) = (tmp_path / "latest" / "evidence").glob("*.pt")
     saved = torch.load(evidence, weights_only=True)
