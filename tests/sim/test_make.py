@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 from fixtures.worlds import tiny_preset
@@ -8,7 +9,7 @@ from fixtures.worlds import tiny_preset
 from bevstack.cli import sim as command
 from bevstack.sim import make
 from bevstack.sim.make import make_worlds
-from bevstack.sim.world.presets import SMOKE, preset_hash
+from bevstack.sim.world.presets import PRESETS, SMOKE, WORLD_FORMAT_VERSION, preset_hash
 from bevstack.types.errors import DatasetError
 
 PRESET = dataclasses.replace(tiny_preset(), image_width_px=88, image_height_px=32, sweeps_per_keyframe=2)
@@ -115,3 +116,10 @@ def test_help_teaches_by_example(capsys):
         command.run(["--help"])
     assert stop.value.code == 0
     assert "bevstack sim make --scenes" in capsys.readouterr().out
+
+
+def test_the_documentation_names_the_presets_by_their_present_hashes():
+    text = (Path(__file__).parents[2] / "docs" / "worlds.md").read_text()
+    assert f"World format version: **{WORLD_FORMAT_VERSION}**" in text
+    for preset in PRESETS.values():
+        assert f"| `{preset.name}` | `{preset_hash(preset)}` |" in text
