@@ -1,0 +1,121 @@
+"""`bevstack demo`: the main job from nothing to a pictured result, as a sequence of ordinary commands."""
+
+import argparse
+import json
+import sys
+import time
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+_DESCRIPTION = """Make small worlds, score the shipped weights on worlds that no training ever saw, fine-tune them for a
+moment so that one sees a model learn, score again, and write one HTML report. A few minutes on two CPU cores.
+Every step is printed as the command that would do the same."""
+
+TRAIN_SEED, HELD_OUT_SEED = 501, 502
+"""Seeds that the training of the shipped weights never uses (see docs/worlds.md)."""
+
+
+def run(arguments: list[str]) -> int:
+    """Run the steps in order; the first failure ends the demo with its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="bevstack demo", description=_DESCRIPTION, epilog="example: bevstack demo --out runs/demo --steps 20"
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), metavar="DIR", help="default: runs/demo")
+    parser.add_argument("--scenes", type=int, default=6, help="scenes of each world (default 6)")
+    parser.add_argument("--keyframes", type=int, default=4, help="frames of each scene (default 4)")
+    parser.add_argument("--steps", type=int, default=16, help="fine-tuning steps (default 16)")
+    parser.add_argument("--open", action="store_true", help="open the report in a browser when done")
+    options = parser.parse_args(arguments)
+    return _Demo(options).run()
+
+
+class _Demo:
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.train_world = options.out / "worlds" / "train"
+        self.held_out_world = options.out / "worlds" / "held_out"
+        self.run_folder = options.out / "fine_tuned"
+        self.before = options.out / "shipped_weights"
+        self.start = time.perf_counter()
+
+    def run(self) -> int:
+        steps = (
+            ("Two small worlds: one to learn from, one that is only for scoring", self._worlds),
+            ("The shipped weights on the held-out world, with both sensors and with either", self._score_shipped),
+            ("A moment of fine-tuning on the other world", self._fine_tune),
+            ("The same score again, and the report", self._report),
+        )
+        for number, (title, step) in enumerate(steps, start=1):
+            print(f"\n[{number}/{len(steps)}] {title}", flush=True)
+            for command in step():
+                code = _call(command)
+                if code:
+                    return code
+        self._summarise()
+        return 0
+
+    def _worlds(self) -> list[list[str]]:
+        return [
+            self._world(TRAIN_SEED, self.train_world),
+            self._world(HELD_OUT_SEED, self.held_out_world),
+        ]
+
+    def _world(self, seed: int, out: Path) -> list[str]:
+        shape = ["--scenes", str(self.options.scenes), "--keyframes", str(self.options.keyframes)]
+        return ["sim", "make", *shape, "--seed", str(seed), "--force", str(out)]
+
+    def _score_shipped(self) -> list[list[str]]:
+        data = ["--data", str(self.held_out_world), "--modality", "all", "--frames", "4"]
+        return [["eval", "--checkpoint", "demo", *data, "--out", str(self.before)]]
+
+    def _fine_tune(self) -> list[list[str]]:
+        settings = [
+            "experiment=fusion_small",
+            "init_from=demo",
+            "optim=fine_tune",
+            f"data.root={self.train_world}",
+            f"data.val_root={self.held_out_world}",
+            f"trainer.max_steps={self.options.steps}",
+            f"run_folder={self.run_folder}",
+            "evaluate=false",
+        ]
+        return [["train", *settings]]
+
+    def _report(self) -> list[list[str]]:
+        data = ["--data", str(self.held_out_world), "--modality", "all"]
+        return [
+            ["eval", "--checkpoint", str(self.run_folder), *data, "--out", str(self.run_folder / "eval")],
+            ["report", str(self.run_folder), "--out", str(self.options.out / "report.html")],
+        ]
+
+    def _summarise(self) -> None:
+        before, after = (_results(folder / "metrics.json") for folder in (self.before, self.run_folder / "eval"))
+        frames = self.options.scenes * self.options.keyframes
+        print(f"\nOn {frames} held-out frames, official nuScenes detection metrics (a small set: expect noise):\n")
+        print(f"  {'sensors':<10}{'shipped: mAP':>14}{'NDS':>8}{'fine-tuned: mAP':>18}{'NDS':>8}")
+        for name, row in before.items():
+            tuned = after[name]
+            old, new = (f"{value['mean_ap']:.3f}" for value in (row, tuned))
+            print(f"  {name:<10}{old:>14}{row['nds']:>8.3f}{new:>18}{tuned['nds']:>8.3f}")
+        page = (self.options.out / "report.html").resolve()
+        minutes = (time.perf_counter() - self.start) / 60
+        print(f"\n{minutes:.1f} minutes. Open the report in a browser: six cameras, BEV, worst frames first:\n")
+        print(f"  {page.as_uri()}\n\nNext: bevstack --help")
+        if self.options.open:
+            webbrowser.open(page.as_uri())
+
+
+def _call(command: list[str]) -> int:
+    """Run one command of this very program in this process."""
+    from bevstack.cli.main import main
+
+    print(f"$ bevstack {' '.join(command)}", flush=True)
+    code = main(command)
+    if code:
+        print(f"bevstack demo: 'bevstack {command[0]}' ended with exit code {code}", file=sys.stderr)
+    return code
+
+
+def _results(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())["results"]
