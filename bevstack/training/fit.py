@@ -86,6 +86,7 @@ def run_training(
     settings: TrainerSettings = instantiate(config, "trainer")
     torch.set_num_threads(settings.thread_count(processes.local_world_size))
     seed_everything(int(config.seed), verbose=False)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a write of every tensor
     say = say if processes.rank == 0 else _silent
     run = _Run(config, settings, processes, sources or {}, say)
     folder, checkpoint = run.open_folder(resume)
@@ -139,7 +140,7 @@ class _Run:
 
     def train(self, folder: RunFolder, checkpoint: Path | None, stop_signals: list[int]) -> TrainingResult:
         """Fit, and leave the averaged weights in the folder."""
-        module = self._module(folder)
+        module = self._module(folder, is_resumed=checkpoint is not None)
         first_step = 0 if checkpoint is None else int(read_checkpoint(checkpoint)["global_step"])
         average = WeightAverage(module.model, self.settings.ema_decay)
         description = describe(portable_yaml(self.config), step=0, data_hash=self.data_hash)
@@ -190,9 +191,9 @@ class _Run:
             pin_memory=_uses_gpu(self.settings),
         )
 
-    def _module(self, folder: RunFolder) -> TrainingModule:
+    def _module(self, folder: RunFolder, *, is_resumed: bool) -> TrainingModule:
         model = build_model(self.config)
-        if self.config.get("init_from") is not None:
+        if self.config.get("init_from") is not None and not is_resumed:
             report = load_matching(model, self.config.init_from)
             self.say("\n".join([f"weights from {self.config.init_from}:", *report.lines()]))
         return TrainingModule(
