@@ -28,6 +28,9 @@ from bevstack.types.errors import did_you_mean
 from bevstack.weights_file import describe, read_weights, write_weights
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
+Config = DictConfig
+"""A composed configuration, under a name for those who hand it on without reading it."""
+
 Part = Literal["train", "val"]
 _MARKS = ("_target_", "_partial_")
 

@@ -35,7 +35,8 @@ class _Demo:
         self.options = options
         self.train_world = options.out / "worlds" / "train"
         self.held_out_world = options.out / "worlds" / "held_out"
-        self.run_folder = options.out / "fine_tuned"
+        self.runs = options.out / "runs"
+        self.run_folder = self.runs / "latest"
         self.before = options.out / "shipped_weights"
         self.start = time.perf_counter()
 
@@ -77,7 +78,7 @@ class _Demo:
             f"data.root={self.train_world}",
             f"data.val_root={self.held_out_world}",
             f"trainer.max_steps={self.options.steps}",
-            f"run_folder={self.run_folder}",
+            f"run_root={self.runs}",
             "evaluate=false",
         ]
         return [["train", *settings]]

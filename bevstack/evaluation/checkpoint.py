@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 
-from bevstack.build import build_frames, instantiate, load_model
+from bevstack.build import Config, build_frames, instantiate, load_model
 from bevstack.data.class_names import CAMERA_NAMES
 from bevstack.data.images import ImageSize
 from bevstack.data.index import open_index
@@ -27,7 +26,7 @@ class Checkpoint:
     """A model with the inputs that it was trained for."""
 
     model: DrivingModel
-    config: DictConfig
+    config: Config
     image_size: ImageSize
     cameras: tuple[str, ...]
     num_sweeps: int

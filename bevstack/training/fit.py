@@ -86,7 +86,8 @@ def run_training(
     settings: TrainerSettings = instantiate(config, "trainer")
     torch.set_num_threads(settings.thread_count(processes.local_world_size))
     seed_everything(int(config.seed), verbose=False)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that costs a write of every tensor
+    # A debugging aid that costs a write of every tensor.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     say = say if processes.rank == 0 else _silent
     run = _Run(config, settings, processes, sources or {}, say)
     folder, checkpoint = run.open_folder(resume)

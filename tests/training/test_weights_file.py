@@ -37,9 +37,7 @@ def test_a_saved_model_comes_back_with_its_configuration(
     assert (loaded.metadata["step"], loaded.metadata["data_hash"]) == ("7", "abc")
 
 
-def test_a_weights_file_names_no_local_folder(
-    model: DrivingModel, config: DictConfig, tmp_path: Path
-) -> None:
+def test_a_weights_file_names_no_local_folder(model: DrivingModel, config: DictConfig, tmp_path: Path) -> None:
     file = save_weights(tmp_path / "a.safetensors", model, config)
     metadata = read_weights(file)[2]
     assert set(metadata) == set(weights_file.DESCRIPTION_KEYS)
