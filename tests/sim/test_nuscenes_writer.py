@@ -7,7 +7,7 @@ from fixtures.worlds import tiny_preset, tiny_world  # noqa: F401
 from nuscenes import NuScenes
 from nuscenes.can_bus.can_bus_api import NuScenesCanBus
 from nuscenes.eval.common.config import config_factory
-from nuscenes.eval.common.loaders import load_gt
+from nuscenes.eval.common.loaders import load_gt_of_sample_tokens
 from nuscenes.eval.detection.data_classes import DetectionBox
 from nuscenes.eval.detection.evaluate import DetectionEval
 from nuscenes.map_expansion.map_api import NuScenesMap
@@ -37,7 +37,7 @@ def writer(tmp_path_factory):
 
 
 def test_ground_truth_as_predictions_scores_one_in_the_unmodified_devkit(nusc, tmp_path):
-    truth = load_gt(nusc, SPLIT, DetectionBox, verbose=False)
+    truth = load_gt_of_sample_tokens(nusc, [row["token"] for row in nusc.sample], DetectionBox, verbose=False)
     assert {box.detection_name for box in truth.all if box.num_pts > 0} == set(DETECTION_CLASSES)
     results = {}
     for token in truth.sample_tokens:

@@ -26,8 +26,9 @@ def played():
 
 def corners(x, y, yaw, length, width):
     c, s = np.cos(yaw), np.sin(yaw)
-    return Polygon([(x + a * c - b * s, y + a * s + b * c) for a, b in (
-        (length / 2, width / 2), (-length / 2, width / 2), (-length / 2, -width / 2), (length / 2, -width / 2))])  # fmt: skip
+    signs = ((1, 1), (-1, 1), (-1, -1), (1, -1))
+    local = [(a * length / 2, b * width / 2) for a, b in signs]
+    return Polygon([(x + a * c - b * s, y + a * s + b * c) for a, b in local])
 
 
 def boxes_at(traffic, step):
