@@ -99,11 +99,12 @@ def test_ctrl_c_finishes_the_step_saves_and_can_be_resumed(tmp_path: Path) -> No
     config = shrunk("lidar_small", tmp_path, "trainer.max_steps=4", "trainer.batch_size=1",
                     "trainer.validate_every_epochs=null")  # fmt: skip
     frames = some_frames(4)
+    handler_before = signal.getsignal(signal.SIGINT)
     stopped = run_training(config, sources={"train": _InterruptedFrames(frames, at_read=2)})
     assert stopped.signal_number == signal.SIGINT
     assert stopped.weights is None
     assert stopped.checkpoint.name == "step0000002.ckpt"
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler_before
     resumed = run_training(config, resume=RunFolder(stopped.folder), sources={"train": frames})
     assert resumed.steps == 4
     assert resumed.weights is not None
