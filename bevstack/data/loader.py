@@ -340,8 +340,9 @@ def _portable(error: Exception) -> Exception:
 
 
 def _one_thread(worker_index: int) -> None:
-    # Ctrl-C and a SIGTERM to the whole group are for the main process, which may still want to finish its step.
+    # Ctrl-C is for the main process, which may still want to finish its step. SIGTERM must keep ending a worker: it is
+    # how Python ends its child processes on the way out.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
