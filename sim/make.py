@@ -248,8 +248,10 @@ def _watch(futures: set[Future[None]], done: "Synchronized[int]", bar: tqdm) -> 
         finished, futures = wait(futures, timeout=_POLL_S, return_when=FIRST_COMPLETED)
         for future in finished:
             future.result()
-        bar.update(done.value - before)
-        before = done.value
+        now = done.value
+        if now > before:
+            bar.update(now - before)
+        before = now
 
 
 @contextmanager
