@@ -10,6 +10,6 @@ bevstack=.venv/bin/bevstack
 data=(data.root="$folder/worlds/train" data.val_root="$folder/worlds/held_out" trainer.max_epochs=null
   trainer.validate_every_epochs=null trainer.ema_decay=0.99 evaluate=false)
 $bevstack train experiment=lidar_small "${data[@]}" trainer.max_steps=1000 optim.optimizer.lr=0.003 run_root="$folder"
-$bevstack train experiment=fusion_small "${data[@]}" trainer.max_steps=700 init_from="$folder/latest" run_root="$folder"
+$bevstack train experiment=fusion_small "${data[@]}" trainer.max_steps=340 init_from="$folder/latest" run_root="$folder"
 $bevstack weights pack "$folder/latest" bevstack/weights/demo.safetensors
 $bevstack eval --checkpoint demo --data "$folder/worlds/held_out" --modality all --out "$folder/eval"
