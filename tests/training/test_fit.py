@@ -83,13 +83,16 @@ from pathlib import Path
 from fixtures.training_runs import shrunk, some_frames
 from bevstack.training.fit import run_training
 frames = some_frames(6)
-config = shrunk("lidar_small", Path({root!r}), *{overrides!r})
+config = shrunk("lidar_small", Path({root!r}), *{overrides!r}, "trainer.workers=1")
 run_training(config, sources={{"train": frames, "val": frames}})
 """
 
 
 def test_two_processes_learn_what_one_process_learns_from_the_same_batches(tmp_path: Path) -> None:
-    """One process takes the two halves of each batch one after the other, so batch statistics are of halves in both."""
+    """One process takes the two halves of each batch one after the other, so batch statistics are of halves in both.
+
+    The two have loading processes, the one has not: all of them must end by themselves, and give the same frames.
+    """
     overrides = ("trainer.max_steps=3", "trainer.batch_size=2", "trainer.validate_every_epochs=0.5")
     script = tmp_path / "two.py"
     script.write_text(TWO_PROCESSES.format(tests=str(TESTS), root=str(tmp_path / "two"), overrides=overrides))
