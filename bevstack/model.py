@@ -1,6 +1,6 @@
 """Sensor encoders -> one bird's-eye view -> task heads."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from jaxtyping import Float
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from bevstack.types.batch import Batch, Labels
 from bevstack.types.bev import BevFeatures
 from bevstack.types.interfaces import HeadOutput
-from bevstack.types.scene import Detections, SceneEstimate, ScenePart
+from bevstack.types.scene import Detections, MapSegmentation, Occupancy, SceneEstimate, ScenePart
 
 
 class CameraBevEncoder(nn.Module):
@@ -78,18 +78,17 @@ class DrivingModel(nn.Module):
 
     def decode(self, outputs: Mapping[str, HeadOutput], batch: Batch) -> list[SceneEstimate]:
         """What the heads say, in physical units, one estimate for each frame of the batch."""
-        parts: dict[str, list[ScenePart]] = {name: head.decode(outputs[name]) for name, head in self.heads.items()}
+        of_heads = [head.decode(outputs[name]) for name, head in self.heads.items()]
         return [
-            SceneEstimate(
-                token=batch.tokens[frame],
-                timestamp_us=int(batch.timestamps_us[frame]),
-                **{_field_of(part[frame]): part[frame] for part in parts.values()},
-            )
-            for frame in range(batch.batch_size)
+            SceneEstimate(token=token, timestamp_us=int(timestamp_us), **_fields(parts))
+            for token, timestamp_us, *parts in zip(batch.tokens, batch.timestamps_us, *of_heads, strict=True)
         ]
 
 
-def _field_of(part: ScenePart) -> str:
-    """Which field of `SceneEstimate` a part fills."""
-    fields = {Detections: "detections"}
-    return fields[type(part)]
+def _fields(parts: Iterable[ScenePart | tuple[ScenePart, ...]]) -> dict[str, Any]:
+    """Parts by the field of `SceneEstimate` that they fill; a joint head gives several at once."""
+    flat = [single for part in parts for single in (part if isinstance(part, tuple) else (part,))]
+    return {_FIELDS[type(part)]: part for part in flat}
+
+
+_FIELDS: dict[type, str] = {Detections: "detections", MapSegmentation: "map", Occupancy: "occupancy"}

@@ -30,6 +30,32 @@ ATTRIBUTES = (
 
 NO_ATTRIBUTE = -1
 
+OCCUPANCY_CLASSES = (
+    "others",
+    "barrier",
+    "bicycle",
+    "bus",
+    "car",
+    "construction_vehicle",
+    "motorcycle",
+    "pedestrian",
+    "traffic_cone",
+    "trailer",
+    "truck",
+    "driveable_surface",
+    "other_flat",
+    "sidewalk",
+    "terrain",
+    "manmade",
+    "vegetation",
+    "free",
+)
+"""Classes of a voxel, in the order of Occ3D-nuScenes: the nuScenes-lidarseg challenge with "free" at the end."""
+
+OCCUPANCY_FREE = OCCUPANCY_CLASSES.index("free")
+OCCUPANCY_IGNORE = 255
+"""A voxel of which the labels say nothing."""
+
 CLASS_OF_CATEGORY = {
     "movable_object.barrier": "barrier",
     "vehicle.bicycle": "bicycle",

@@ -197,6 +197,8 @@ class _Run:
         if self.config.get("init_from") is not None and not is_resumed:
             report = load_matching(model, self.config.init_from)
             self.say("\n".join([f"weights from {self.config.init_from}:", *report.lines()]))
+        if self.settings.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return TrainingModule(
             model=model,
             loss_weights=flat_weights(self.config.loss_weights),

@@ -1,7 +1,7 @@
 """What flows through the stack. Imports numpy, torch and jaxtyping only."""
 
 from bevstack.types.batch import Batch, Labels
-from bevstack.types.bev import BevFeatures, BevGrid
+from bevstack.types.bev import OCC3D_GRID, OPENOCCUPANCY_GRID, ActiveVoxels, BevFeatures, BevGrid, VoxelGrid
 from bevstack.types.boxes import BOX_COLUMNS, Boxes3D, BoxIndex
 from bevstack.types.frame import (
     POINT_COLUMNS,
@@ -10,15 +10,20 @@ from bevstack.types.frame import (
     EgoState,
     Frame,
     LidarSweep,
+    MapMasks,
+    OccupancyGrid,
     PointIndex,
 )
 from bevstack.types.interfaces import BevFuser, FrameSource, Head, HeadOutput, Planner, SensorEncoder
-from bevstack.types.scene import Detections, SceneEstimate, ScenePart
+from bevstack.types.scene import Detections, MapSegmentation, Occupancy, SceneEstimate, ScenePart
 from bevstack.types.trajectory import Plan, Route, RouteCommand, Trajectory
 
 __all__ = [
     "BOX_COLUMNS",
+    "OCC3D_GRID",
+    "OPENOCCUPANCY_GRID",
     "POINT_COLUMNS",
+    "ActiveVoxels",
     "Annotations",
     "Batch",
     "BevFeatures",
@@ -35,6 +40,10 @@ __all__ = [
     "HeadOutput",
     "Labels",
     "LidarSweep",
+    "MapMasks",
+    "MapSegmentation",
+    "Occupancy",
+    "OccupancyGrid",
     "Plan",
     "Planner",
     "PointIndex",
@@ -44,4 +53,5 @@ __all__ = [
     "ScenePart",
     "SensorEncoder",
     "Trajectory",
+    "VoxelGrid",
 ]

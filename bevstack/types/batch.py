@@ -58,6 +58,16 @@ class Labels:
     """-1 where the class has no attribute or the data does not say."""
     num_points: tuple[Int[Tensor, " _"], ...]
     """LiDAR plus radar points inside each box, as annotated."""
+    map_masks: Bool[Tensor, "B K Y X"] | None = None
+    """One mask for each class of `data.maps.MAP_CLASSES`; classes overlap. None where no map was asked for."""
+    map_valid: Bool[Tensor, " B"] | None = None
+    """False where a frame has no map: its masks are then empty and must not be learned from."""
+    occupancy: UInt8[Tensor, "B X Y Z"] | None = None
+    """Class of each voxel as in `data.class_names.OCCUPANCY_CLASSES`; `OCCUPANCY_IGNORE` where it is not known."""
+    occupancy_camera_mask: Bool[Tensor, "B X Y Z"] | None = None
+    """Voxels that a camera observed."""
+    occupancy_lidar_mask: Bool[Tensor, "B X Y Z"] | None = None
+    """Voxels that the LiDAR observed."""
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Labels":
         """The same labels on another device."""

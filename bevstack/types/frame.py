@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Int64, UInt8
 
+from bevstack.types.bev import BevGrid, VoxelGrid
 from bevstack.types.boxes import Boxes3D
 
 
@@ -62,6 +63,28 @@ class EgoState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MapMasks:
+    """What the map says about the ground, one mask a class; classes overlap."""
+
+    masks: Bool[np.ndarray, "K Y X"]
+    """In the order of `bevstack.data.maps.MAP_CLASSES`."""
+    grid: BevGrid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OccupancyGrid:
+    """What fills space around the vehicle, in `ego` at reference time."""
+
+    semantics: UInt8[np.ndarray, "X Y Z"]
+    """`bevstack.data.class_names.OCCUPANCY_CLASSES`; `OCCUPANCY_IGNORE` where it is not known."""
+    camera_mask: Bool[np.ndarray, "X Y Z"]
+    """Voxels that a camera observed; all True in formats without masks."""
+    lidar_mask: Bool[np.ndarray, "X Y Z"]
+    """Voxels that the LiDAR observed; all True in formats without masks."""
+    grid: VoxelGrid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Annotations:
     """Ground truth of one frame, in `ego` at reference time."""
 
@@ -74,6 +97,10 @@ class Annotations:
     num_radar_points: Int64[np.ndarray, " N"]
     visibility: Int64[np.ndarray, " N"]
     """nuScenes bins: 1 (0-40 % visible) to 4 (80-100 %); 0 where unknown."""
+    map_masks: MapMasks | None = None
+    """None where the map was not asked for, or the location has none."""
+    occupancy: OccupancyGrid | None = None
+    """None where occupancy was not asked for, or the frame has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The seams between parts. Anything with these methods fits; nothing has to inherit."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float
@@ -63,8 +63,8 @@ class Head(Protocol[OutputT]):
     def loss(self, output: OutputT, labels: Labels) -> dict[str, Float[Tensor, ""]]:
         """Named, unweighted terms. Weights are applied once, in training/module.py."""
 
-    def decode(self, output: OutputT) -> list[ScenePart]:
-        """Physical quantities in the ego frame, one part for each frame: metres, radians, metres per second."""
+    def decode(self, output: OutputT) -> Sequence[ScenePart | tuple[ScenePart, ...]]:
+        """Physical quantities in the ego frame, for each frame one part, or a tuple of parts of a joint head."""
 
 
 @runtime_checkable

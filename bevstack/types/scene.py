@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int64, UInt8
 
+from bevstack.types.bev import BevGrid, VoxelGrid
 from bevstack.types.boxes import Boxes3D
 
 
@@ -26,7 +27,25 @@ class Detections:
         return len(self.boxes)
 
 
-ScenePart = Detections
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapSegmentation:
+    """How likely each map class is on the ground; classes overlap."""
+
+    probabilities: Float32[np.ndarray, "K Y X"]
+    """In the order of `bevstack.data.maps.MAP_CLASSES`, 0 to 1."""
+    grid: BevGrid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occupancy:
+    """What fills each voxel."""
+
+    semantics: UInt8[np.ndarray, "X Y Z"]
+    """`bevstack.data.class_names.OCCUPANCY_CLASSES`."""
+    grid: VoxelGrid
+
+
+ScenePart = Detections | MapSegmentation | Occupancy
 """What a head may contribute to a `SceneEstimate`."""
 
 
@@ -37,3 +56,5 @@ class SceneEstimate:
     token: str
     timestamp_us: int
     detections: Detections | None = None
+    map: MapSegmentation | None = None
+    occupancy: Occupancy | None = None

@@ -25,6 +25,8 @@ def test_moving_a_batch_moves_every_tensor_and_keeps_the_words(pair: tuple[Batch
             value, before = getattr(moved, field.name), getattr(item, field.name)
             if isinstance(value, torch.Tensor):
                 assert value.is_meta and not before.is_meta, field.name
+            elif value is None:
+                assert before is None
             elif isinstance(value[0], torch.Tensor):
                 assert all(part.is_meta for part in value), field.name
             else:
