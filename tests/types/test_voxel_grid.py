@@ -12,9 +12,9 @@ def test_the_benchmark_grids_have_the_published_shapes() -> None:
 
 
 def test_ranges_given_as_lists_are_kept_as_tuples() -> None:
-    grid = VoxelGrid(x_range_m=[0, 2], y_range_m=[0, 1], z_range_m=[0, 1], voxel_m=0.5)
+    grid = VoxelGrid(x_range_m=[0.0, 2.0], y_range_m=[0.0, 1.0], z_range_m=[0.0, 1.0], voxel_m=0.5)
     assert grid.x_range_m == (0.0, 2.0)
-    assert hash(grid) == hash(VoxelGrid(x_range_m=(0, 2), y_range_m=(0, 1), z_range_m=(0, 1), voxel_m=0.5))
+    assert hash(grid) == hash(VoxelGrid(x_range_m=(0.0, 2.0), y_range_m=(0.0, 1.0), z_range_m=(0.0, 1.0), voxel_m=0.5))
 
 
 @pytest.mark.parametrize("change", [{"voxel_m": 0.0}, {"x_range_m": (1.0, 0.0)}, {"z_range_m": (0.0, 0.3)}])
