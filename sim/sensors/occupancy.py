@@ -14,21 +14,16 @@ import numba
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 
+from bevstack.data.class_names import OCCUPANCY_FREE
+from bevstack.data.lidarseg import CHALLENGE_CLASS
 from bevstack.geometry.transforms import rigid_inverse, transform_points
+from bevstack.geometry.voxel_rays import mark_beams, mark_pixels
 from bevstack.sim.sensors.scene import ActorPose, SensorScene, nearby
 
 GRID_SHAPE = (200, 200, 16)
 VOXEL_M = 0.4
 GRID_LOW_M = (-40.0, -40.0, -1.0)
-FREE = 17
-
-# nuScenes-lidarseg category index (0 to 31) to challenge class (0 to 16); 0 gathers what the challenge leaves out.
-CHALLENGE_CLASS = np.zeros(32, np.uint8)
-for _category, _challenge in {
-    9: 1, 14: 2, 15: 3, 16: 3, 17: 4, 18: 5, 21: 6, 2: 7, 3: 7, 4: 7, 6: 7, 12: 8, 22: 9, 23: 10, 24: 11, 25: 12,
-    26: 13, 27: 14, 28: 15, 30: 16,
-}.items():  # fmt: skip
-    CHALLENGE_CLASS[_category] = _challenge
+FREE = OCCUPANCY_FREE
 
 _FLAT_FROM, _FLAT_TO = 11, 14
 _SAMPLE_M = 0.19
@@ -93,12 +88,15 @@ def occupancy_labels(
     semantics = occupancy_grid(scene, T_global_ego=T_global_ego, actors=actors)
     mask_lidar = np.zeros(GRID_SHAPE, np.uint8)
     ends = np.ascontiguousarray(lidar_points_ego, np.float64)
-    _observe_beams(np.asarray(lidar_origin_ego, np.float64), ends, mask_lidar)
+    low_m = np.array(GRID_LOW_M)
+    mark_beams(np.asarray(lidar_origin_ego, np.float64), ends, low_m, VOXEL_M, mask_lidar)
     mask_camera = np.zeros(GRID_SHAPE, np.uint8)
     for K_cam, T_ego_cam, height_px, width_px in cameras:
         ray_matrix = np.ascontiguousarray(T_ego_cam[:3, :3] @ np.linalg.inv(K_cam))
         origin = np.ascontiguousarray(T_ego_cam[:3, 3], dtype=np.float64)
-        _observe_pixels(origin, ray_matrix, height_px, width_px, camera_stride_px, semantics, mask_camera)
+        mark_pixels(
+            origin, ray_matrix, height_px, width_px, camera_stride_px, low_m, VOXEL_M, semantics, FREE, mask_camera
+        )
     return OccupancyLabels(semantics=semantics, mask_lidar=mask_lidar, mask_camera=mask_camera)
 
 
@@ -176,94 +174,3 @@ def _add_solid(own: UInt8[np.ndarray, "X Y Z"], grid: UInt8[np.ndarray, "X Y Z"]
             label = own[x, y, high] if high >= 0 else FREE
             for z in range(low, high + 1):
                 grid[x, y, z] = own[x, y, z] if own[x, y, z] != FREE else label
-
-
-@numba.njit(cache=True, nogil=True)
-def _walk(
-    origin: np.ndarray,
-    direction: np.ndarray,
-    length: float,
-    semantics: UInt8[np.ndarray, "X Y Z"],
-    stop_at_occupied: bool,
-    mask: UInt8[np.ndarray, "X Y Z"],
-) -> None:
-    """Mark the voxels along a ray of some length in metres (Amanatides and Woo, Eurographics 1987).
-
-    `direction` is a unit vector.
-    """
-    shape = mask.shape
-    # Enter the grid's box first.
-    enter, leave = 0.0, length
-    for axis in range(3):
-        low, high = GRID_LOW_M[axis], GRID_LOW_M[axis] + shape[axis] * VOXEL_M
-        if abs(direction[axis]) < 1e-12:
-            if origin[axis] < low or origin[axis] >= high:
-                return
-            continue
-        near, far = (low - origin[axis]) / direction[axis], (high - origin[axis]) / direction[axis]
-        enter, leave = max(enter, min(near, far)), min(leave, max(near, far))
-    if enter > leave:
-        return
-    cell = np.empty(3, np.int64)
-    step = np.empty(3, np.int64)
-    following, spacing = np.empty(3), np.empty(3)
-    for axis in range(3):
-        place = (origin[axis] + (enter + 1e-9) * direction[axis] - GRID_LOW_M[axis]) / VOXEL_M
-        cell[axis] = min(max(int(np.floor(place)), 0), shape[axis] - 1)
-        step[axis] = 1 if direction[axis] > 0 else -1
-        if abs(direction[axis]) < 1e-12:
-            following[axis] = spacing[axis] = np.inf
-            continue
-        border = GRID_LOW_M[axis] + (cell[axis] + (1 if step[axis] > 0 else 0)) * VOXEL_M
-        following[axis] = (border - origin[axis]) / direction[axis]
-        spacing[axis] = VOXEL_M / abs(direction[axis])
-    while True:
-        mask[cell[0], cell[1], cell[2]] = 1
-        if stop_at_occupied and semantics[cell[0], cell[1], cell[2]] != FREE:
-            return
-        axis = 0
-        if following[1] < following[axis]:
-            axis = 1
-        if following[2] < following[axis]:
-            axis = 2
-        if following[axis] > leave:
-            return
-        cell[axis] += step[axis]
-        if cell[axis] < 0 or cell[axis] >= shape[axis]:
-            return
-        following[axis] += spacing[axis]
-
-
-@numba.njit(cache=True, nogil=True)
-def _observe_beams(origin: np.ndarray, ends: np.ndarray, mask: UInt8[np.ndarray, "X Y Z"]) -> None:
-    direction = np.empty(3)
-    for k in range(len(ends)):
-        length = np.sqrt((ends[k, 0] - origin[0]) ** 2 + (ends[k, 1] - origin[1]) ** 2 + (ends[k, 2] - origin[2]) ** 2)
-        if length < 1e-6:
-            continue
-        for axis in range(3):
-            direction[axis] = (ends[k, axis] - origin[axis]) / length
-        _walk(origin, direction, length, mask, False, mask)
-
-
-@numba.njit(cache=True, nogil=True)
-def _observe_pixels(
-    origin: np.ndarray,
-    ray_matrix: np.ndarray,
-    height_px: int,
-    width_px: int,
-    stride_px: int,
-    semantics: UInt8[np.ndarray, "X Y Z"],
-    mask: UInt8[np.ndarray, "X Y Z"],
-) -> None:
-    direction = np.empty(3)
-    for v in range(stride_px // 2, height_px, stride_px):
-        for u in range(stride_px // 2, width_px, stride_px):
-            norm = 0.0
-            for axis in range(3):
-                direction[axis] = ray_matrix[axis, 0] * u + ray_matrix[axis, 1] * v + ray_matrix[axis, 2]
-                norm += direction[axis] ** 2
-            norm = np.sqrt(norm)
-            for axis in range(3):
-                direction[axis] /= norm
-            _walk(origin, direction, 200.0, semantics, True, mask)
