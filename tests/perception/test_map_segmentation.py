@@ -279,14 +279,7 @@ def test_every_parameter_learns() -> None:
     idle = [
         name for name, parameter in readout.named_parameters() if parameter.grad is None or not parameter.grad.any()
     ]
-    assert (
-        idle
-        == [
-            "among_classes.attention.in_proj_bias",
-            "among_strips.attention.in_proj_bias",
-        ]
-        or not idle
-    )
+    assert not idle
 
 
 def test_one_map_is_learned() -> None:
