@@ -51,6 +51,37 @@ def points_in_boxes(
     return (np.abs(along) <= half[:, :1]) & (np.abs(across) <= half[:, 1:2]) & (np.abs(offset[..., 2]) <= half[:, 2:3])
 
 
+def box_of_points(
+    points: Float[np.ndarray, "M _"], rows: Float[np.ndarray, "N 9"], margin_m: float = 0.0
+) -> Int[np.ndarray, " M"]:
+    """For each point (x, y, z first) the first box that it lies in, -1 where none; the boxes grown by `margin_m`.
+
+    The answer of `points_in_boxes` for many points and boxes without their product in memory.
+    """
+    half = rows[:, BoxIndex.LENGTH : BoxIndex.HEIGHT + 1] * 0.5 + margin_m
+    heading = np.stack((np.cos(rows[:, BoxIndex.YAW]), np.sin(rows[:, BoxIndex.YAW])), axis=1)
+    return _first_box(points, rows[:, :3], half, heading, np.hypot(half[:, 0], half[:, 1]))
+
+
+@numba.njit(cache=True, nogil=True)
+@no_type_check  # the checks that tests switch on cannot be compiled
+def _first_box(
+    points: np.ndarray, centers: np.ndarray, half: np.ndarray, heading: np.ndarray, radius: np.ndarray
+) -> np.ndarray:
+    out = np.full(len(points), -1, np.int64)
+    for i in range(len(points)):
+        for k in range(len(centers)):
+            dx, dy = points[i, 0] - centers[k, 0], points[i, 1] - centers[k, 1]
+            if abs(dx) > radius[k] or abs(dy) > radius[k] or abs(points[i, 2] - centers[k, 2]) > half[k, 2]:
+                continue
+            along = dx * heading[k, 0] + dy * heading[k, 1]
+            across = -dx * heading[k, 1] + dy * heading[k, 0]
+            if abs(along) <= half[k, 0] and abs(across) <= half[k, 1]:
+                out[i] = k
+                break
+    return out
+
+
 def footprints(rows: Float[np.ndarray, "N 9"]) -> Float[np.ndarray, "N 4 2"]:
     """Ground rectangles of boxes, counter-clockwise: front-left, back-left, back-right, front-right."""
     return corners(rows)[:, [0, 3, 2, 1], :2]
@@ -118,6 +149,19 @@ def bev_iou(a: Float[np.ndarray, "N 9"], b: Float[np.ndarray, "K 9"]) -> Float[n
     area = [rows[:, BoxIndex.LENGTH].astype(np.float64) * rows[:, BoxIndex.WIDTH] for rows in (a, b)]
     rectangles = [np.ascontiguousarray(footprints(rows), dtype=np.float64) for rows in (a, b)]
     return _pairwise_bev_iou(*rectangles, *area)
+
+
+def box_iou(a: Float[np.ndarray, "N 9"], b: Float[np.ndarray, "K 9"]) -> Float[np.ndarray, "N K"]:
+    """Intersection over union of volumes, in [0, 1]."""
+    ground = bev_iou(a, b).astype(np.float64)
+    area = [rows[:, BoxIndex.LENGTH].astype(np.float64) * rows[:, BoxIndex.WIDTH] for rows in (a, b)]
+    shared_area = ground * (area[0][:, None] + area[1][None]) / (1 + ground)
+    bottom, top = ([rows[:, BoxIndex.Z] + side * rows[:, BoxIndex.HEIGHT] for rows in (a, b)] for side in (-0.5, 0.5))
+    shared_height = np.minimum(top[0][:, None], top[1]) - np.maximum(bottom[0][:, None], bottom[1])
+    shared = shared_area * shared_height.clip(0)
+    volume = [rows[:, BoxIndex.LENGTH : BoxIndex.YAW].astype(np.float64).prod(axis=1) for rows in (a, b)]
+    union = volume[0][:, None] + volume[1][None] - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0).astype(np.float32)
 
 
 def rotated_nms(

@@ -14,20 +14,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bevstack.data.class_names import ATTRIBUTES, DETECTION_CLASSES
+from bevstack.data.class_names import DETECTION_CLASSES
+from bevstack.perception.heads.box_numbers import BOX_CHANNELS, box_terms
 from bevstack.perception.heads.detection_decode import AttributeRule, DecodeSettings, decode_frame
 from bevstack.perception.heads.heatmap_targets import CenterTargets, encode_boxes
 from bevstack.types.batch import Labels
 from bevstack.types.bev import BevFeatures, BevGrid
 from bevstack.types.scene import Detections
-
-BOX_CHANNELS = {"offset": 2, "height": 1, "log_size": 3, "heading": 2, "velocity": 2, "attribute": len(ATTRIBUTES)}
-"""Numbers read off at a centre, in the order of the channels."""
-
-_SYMMETRIC_CLASSES = ("barrier",)
-"""Looking the same from both ends: a heading and its opposite are equally right."""
-
-_LOSS_NAMES = {"offset": "offset", "height": "height", "log_size": "size", "heading": "yaw", "velocity": "velocity"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +57,6 @@ class CenterHead(nn.Module):
     """
 
     _task_of_class: Tensor
-    _is_symmetric: Tensor
 
     def __init__(
         self,
@@ -98,8 +90,6 @@ class CenterHead(nn.Module):
         )
         task_of_class = [next(t for t, task in enumerate(tasks) if name in task) for name in DETECTION_CLASSES]
         self.register_buffer("_task_of_class", torch.tensor(task_of_class), persistent=False)
-        symmetric = [name in _SYMMETRIC_CLASSES for name in DETECTION_CLASSES]
-        self.register_buffer("_is_symmetric", torch.tensor(symmetric), persistent=False)
         num_tasks, numbers = len(tasks), sum(BOX_CHANNELS.values())
         self.shared = _conv_norm_relu(in_channels, shared_channels)
         to_heat = nn.Conv2d(branch_channels, len(DETECTION_CLASSES), 1)
@@ -140,20 +130,8 @@ class CenterHead(nn.Module):
         """
         targets = self.targets(labels, output.grid)
         predicted = self._at_centers(output.boxes, targets)
-        terms = {"heatmap": focal_loss(output.heatmap.float(), targets.heatmap, len(targets.cell_index))}
-        for field, name in _LOSS_NAMES.items():
-            wanted = getattr(targets, field)
-            is_known = wanted.isfinite()
-            error = (predicted[field] - torch.where(is_known, wanted, 0.0)).abs() * is_known
-            if field == "heading":
-                opposite = (predicted[field] + wanted).abs().sum(dim=1, keepdim=True) / 2
-                turned = self._is_symmetric[targets.class_index][:, None] & (2 * opposite < error.sum(1, keepdim=True))
-                error = torch.where(turned, opposite.expand_as(error), error)
-            terms[name] = error.sum() / is_known[:, 0].sum().clamp_min(1)
-        has_attribute = targets.attribute_index >= 0
-        cross_entropy = F.cross_entropy(predicted["attribute"], targets.attribute_index.clamp_min(0), reduction="none")
-        terms["attribute"] = (cross_entropy * has_attribute).sum() / has_attribute.sum().clamp_min(1)
-        return terms
+        heatmap = focal_loss(output.heatmap.float(), targets.heatmap, len(targets.cell_index))
+        return {"heatmap": heatmap, **box_terms(predicted, targets)}
 
     @torch.no_grad()
     def decode(self, output: DetectionOutput) -> list[Detections]:

@@ -9,12 +9,13 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from bevstack.data.class_names import ATTRIBUTES, ATTRIBUTES_OF_CLASS, DETECTION_CLASSES, NO_ATTRIBUTE
 from bevstack.geometry.boxes import rotated_nms
+from bevstack.perception.heads.box_numbers import BOX_CHANNELS
 from bevstack.types.bev import BevGrid
 from bevstack.types.boxes import BOX_COLUMNS, Boxes3D, BoxIndex
 from bevstack.types.scene import Detections
@@ -88,7 +89,17 @@ def decode_frame(
     """Detections of one frame in `ego`, best score first; `heatmap` holds probabilities."""
     scores, class_index, cell = peaks(heatmap, count=2 * settings.max_detections, threshold=settings.score_threshold)
     values = numbers.flatten(-2)[task_of_class[class_index], :, cell]  # (N, R)
-    rows, attribute_logits = _box_rows(values, cell, grid)
+    return kept_detections(scores, class_index, *box_rows(values, cell, grid), settings)
+
+
+def kept_detections(
+    scores: Float[Tensor, " N"],
+    class_index: Int[Tensor, " N"],
+    rows: Float[Tensor, "N 9"],
+    attribute_logits: Float[Tensor, "N A"],
+    settings: DecodeSettings,
+) -> Detections:
+    """What is left of candidates after suppression, best score first, with attributes."""
     scores_np, class_np = scores.cpu().numpy(), class_index.cpu().numpy().astype(np.int64)
     rows_np, logits_np = rows.cpu().numpy().astype(np.float32), attribute_logits.cpu().numpy()
     kept = suppress(rows_np, scores_np, class_np, settings)[: settings.max_detections]
@@ -104,8 +115,7 @@ def peaks(
     heatmap: Float[Tensor, "K Y X"], *, count: int, threshold: float
 ) -> tuple[Float[Tensor, " N"], Int[Tensor, " N"], Int[Tensor, " N"]]:
     """Scores, classes and flat cells of the best local maxima (3x3), best first."""
-    is_peak = heatmap >= F.max_pool2d(heatmap[None], 3, stride=1, padding=1)[0]
-    flat = torch.where(is_peak & (heatmap > threshold), heatmap, -1.0).flatten()
+    flat = torch.where(is_peak(heatmap) & (heatmap > threshold), heatmap, -1.0).flatten()
     scores, index = flat.topk(min(count, len(flat)))
     found = scores >= 0
     scores, index = scores[found], index[found]
@@ -113,11 +123,16 @@ def peaks(
     return scores, index // cells, index % cells
 
 
-def _box_rows(
+def is_peak(heatmap: Float[Tensor, "*B K Y X"]) -> Bool[Tensor, "*B K Y X"]:
+    """Whether no neighbour (3x3) of the same class is larger."""
+    return heatmap >= F.max_pool2d(heatmap, 3, stride=1, padding=1)
+
+
+def box_rows(
     values: Float[Tensor, "N R"], cell: Int[Tensor, " N"], grid: BevGrid
 ) -> tuple[Float[Tensor, "N 9"], Float[Tensor, "N A"]]:
-    """Box numbers to boxes; also the attribute logits."""
-    offset, height, log_size, heading, velocity, attribute = values.split((2, 1, 3, 2, 2, len(ATTRIBUTES)), dim=1)
+    """Box numbers (as in `BOX_CHANNELS`) to boxes; also the attribute logits."""
+    offset, height, log_size, heading, velocity, attribute = values.split(tuple(BOX_CHANNELS.values()), dim=1)
     columns = grid.shape_yx[1]
     centre_cells = torch.stack((cell % columns, cell // columns), dim=1) + 0.5 + offset
     rows = values.new_empty((len(values), BOX_COLUMNS))

@@ -4,7 +4,7 @@ Gaussian radius: Law and Deng, CornerNet, ECCV 2018, section 3.2, as used by Zho
 Yin et al., CenterPoint, CVPR 2021, section 3. Letters: B frames, K classes, Y X cells, N boxes of all frames.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -36,6 +36,10 @@ class CenterTargets:
     """Metres per second; NaN where unknown."""
     attribute_index: Int[Tensor, " N"]
     """-1 where there is none to learn."""
+
+    def select(self, rows: Int[Tensor, " _"]) -> "CenterTargets":
+        """The targets of some of the boxes, in the order of `rows`; the heat map stays."""
+        return replace(self, **{f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name != "heatmap"})
 
 
 def gaussian_radius_cells(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely.geometry import Point, Polygon
 
-from bevstack.geometry.boxes import bev_iou, corners, footprints, points_in_boxes, rotated_nms, transform_boxes
+from bevstack.geometry.boxes import bev_iou, box_iou, corners, footprints, points_in_boxes, rotated_nms, transform_boxes
 from bevstack.geometry.transforms import from_quaternion, from_xy_yaw, inverse, transform_points
 
 CAR = np.array([[10.0, 3.0, 1.0, 4.0, 2.0, 1.5, np.pi / 2, 0.0, 5.0]], np.float32)
@@ -172,3 +172,22 @@ def test_suppression_keeps_the_best_of_every_heap(rows: np.ndarray, random: obje
         if all(bev_iou(rows[[i]], rows[[j]])[0, 0] <= threshold for j in expected):
             expected.append(int(i))
     assert kept.tolist() == expected
+
+
+def test_overlap_of_volumes_is_that_of_the_ground_times_that_of_the_heights() -> None:
+    raised, above = CAR.copy(), CAR.copy()
+    raised[0, 2] += 0.5  # one of 1.5 m shared two times
+    above[0, 2] += 1.5
+    assert box_iou(CAR, CAR)[0, 0] == pytest.approx(1.0, abs=1e-5)
+    assert box_iou(CAR, raised)[0, 0] == pytest.approx(1.0 / 2.0, abs=1e-5)
+    assert box_iou(CAR, above)[0, 0] == 0.0
+    beside = raised.copy()
+    beside[0, 0] += 1.0  # half the width: 4 of 12 square metres, 1 of 1.5 m
+    assert box_iou(CAR, beside)[0, 0] == pytest.approx(4.0 / (24.0 - 4.0), abs=1e-5)
+
+
+@given(box_sets(0), box_sets())
+def test_overlap_of_volumes_of_boxes_at_one_height_is_that_of_their_ground(a: np.ndarray, b: np.ndarray) -> None:
+    for rows in (a, b):
+        rows[:, 2], rows[:, 5] = 1.0, 2.0
+    np.testing.assert_allclose(box_iou(a, b), bev_iou(a, b), atol=1e-5)
