@@ -279,10 +279,15 @@ def _strategy(world_size: int, gpu: bool) -> Any:
 
 
 def flat_weights(loss_weights: DictConfig) -> dict[str, float]:
-    """`{detection: {heatmap: 1}}` as `{"detection/heatmap": 1}`; heads that are null are left out."""
-    heads = OmegaConf.to_container(loss_weights, resolve=True)
-    assert isinstance(heads, dict)
-    return {f"{head!s}/{term}": float(value) for head, terms in heads.items() if terms for term, value in terms.items()}
+    """`{m3net: {detection: {heatmap: 1}}}` as `{"m3net/detection/heatmap": 1}`, to any depth; null is left out."""
+
+    def flat(node: Any, path: str) -> dict[str, float]:
+        if not isinstance(node, dict):
+            return {} if node is None else {path: float(node)}
+        return {name: value for key, below in node.items() for name, value in flat(below, f"{path}/{key}").items()}
+
+    weights = flat(OmegaConf.to_container(loss_weights, resolve=True), "")
+    return {name.removeprefix("/"): value for name, value in weights.items()}
 
 
 def _configured_hash(config: DictConfig) -> str:
