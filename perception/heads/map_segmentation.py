@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from bevstack.data.maps import MAP_CLASSES
 from bevstack.perception.heads.joint_types import Decoded, Queries, Stem
+from bevstack.perception.heads.query_encoding import PositionEmbedding
 from bevstack.types.batch import Labels
 from bevstack.types.bev import BevGrid
 from bevstack.types.scene import MapSegmentation
@@ -86,14 +87,14 @@ class MapReadout(nn.Module):
         if channels % attention_heads:
             raise ValueError(f"channels={channels} must be a multiple of attention_heads={attention_heads}")
         self.map_grid, self.strips, self.classes = map_grid, strips, classes
-        self.to_coarse = mlp(channels, channels, channels)
+        self.to_coarse = three_layers(channels)
         self.class_embedding = nn.Embedding(classes, channels)
-        self.to_class_vector = nn.Sequential(nn.LayerNorm(channels), mlp(channels, channels, channels))
-        self.to_position = mlp(2, channels, channels, layers=2)
+        self.to_class_vector = nn.Sequential(nn.LayerNorm(channels), three_layers(channels))
+        self.position = PositionEmbedding(channels=channels)
         self.among_classes = _SelfAttention(channels, attention_heads)
         self.among_strips = _SelfAttention(channels, attention_heads)
         self.to_map_features = nn.Conv2d(channels, channels, 1)
-        self.to_kernel = nn.Sequential(nn.LayerNorm(channels), mlp(channels, channels, channels))
+        self.to_kernel = nn.Sequential(nn.LayerNorm(channels), three_layers(channels))
 
     def queries(self, stem: Stem) -> Queries:
         """One query for each strip and class, at the best cell of the coarse map that no object stands on."""
@@ -101,9 +102,8 @@ class MapReadout(nn.Module):
         features = self.to_coarse(stem.features.movedim(1, -1))  # (B, Y, X, C)
         coarse = crop((features @ class_vectors.T).movedim(-1, 1), stem.grid, self.map_grid)
         cells = self._best_cells(coarse.detach(), self._objects(stem.earlier, stem.grid))
-        xy_m = self.map_grid.to_metres(cells + 0.5)
-        reference_cells = stem.grid.to_cells(xy_m)
-        position = self.to_position(self._normalised(xy_m))
+        reference_cells = stem.grid.to_cells(self.map_grid.to_metres(cells + 0.5))
+        position = self.position(cells + 0.5, self.map_grid.shape_yx[::-1])
         found = sample(stem.features, reference_cells)
         return Queries(
             features=self._attended(found, position) + class_vectors.repeat(self.strips, 1),
@@ -173,11 +173,6 @@ class MapReadout(nn.Module):
         first_row = torch.arange(0, rows, rows // self.strips, device=coarse.device)[:, None]
         return torch.stack((best % columns, best // columns + first_row), dim=-1).flatten(1, 2)
 
-    def _normalised(self, xy_m: Float[Tensor, "B Q 2"]) -> Float[Tensor, "B Q 2"]:
-        """-1 to 1 over the map along both axes."""
-        rows, columns = self.map_grid.shape_yx
-        return 2 * self.map_grid.to_cells(xy_m) / xy_m.new_tensor((columns, rows)) - 1
-
     def _attended(self, features: Float[Tensor, "B Q C"], position: Float[Tensor, "B Q C"]) -> Float[Tensor, "B Q C"]:
         """Queries that have seen the other classes of their strip, then the other strips of their class."""
         split = (self.strips, self.classes)
@@ -201,13 +196,10 @@ class _SelfAttention(nn.Module):
         return self.norm(flat + attended).view_as(features)
 
 
-def mlp(in_channels: int, hidden: int, out_channels: int, *, layers: int = 3) -> nn.Sequential:
+def three_layers(channels: int) -> nn.Sequential:
     """Linear layers over the last axis with ReLU between them."""
-    widths = [in_channels, *[hidden] * (layers - 1), out_channels]
-    parts: list[nn.Module] = [nn.Linear(widths[0], widths[1])]
-    for width, following in zip(widths[1:], widths[2:], strict=False):
-        parts += [nn.ReLU(inplace=True), nn.Linear(width, following)]
-    return nn.Sequential(*parts)
+    layers = [nn.Linear(channels, channels) for _ in range(3)]
+    return nn.Sequential(layers[0], nn.ReLU(inplace=True), layers[1], nn.ReLU(inplace=True), layers[2])
 
 
 def sigmoid_focal_loss(
