@@ -64,7 +64,7 @@ class BevBackbone(nn.Module):
         self._total_stride = total_stride
 
     def forward(self, bev: BevFeatures) -> BevFeatures:
-        """Features with context, on the same grid and with the same `valid`.
+        """Features with context, on the same grid and with the same `valid` and `voxels`.
 
         Raises:
             ValueError: the grid does not divide by the coarsest stride.
@@ -72,7 +72,7 @@ class BevBackbone(nn.Module):
         rows, columns = bev.data.shape[-2:]
         if rows % self._total_stride or columns % self._total_stride:
             raise ValueError(f"a grid of {rows} x {columns} cells does not divide by the stride {self._total_stride}")
-        return BevFeatures(data=self._joined(bev.data), valid=bev.valid, grid=bev.grid)
+        return BevFeatures(data=self._joined(bev.data), valid=bev.valid, grid=bev.grid, voxels=bev.voxels)
 
     def _joined(self, x: Float[Tensor, "B C Y X"]) -> Float[Tensor, "B D Y X"]:
         parts = []

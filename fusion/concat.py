@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from bevstack.types.bev import BevFeatures
+from bevstack.types.bev import ActiveVoxels, BevFeatures
 
 
 class ConcatFuser(nn.Module):
@@ -62,7 +62,9 @@ class ConcatFuser(nn.Module):
             part = conv(torch.cat((seen, source.valid.to(seen.dtype)), dim=1))
             total = part if total is None else total + part
             valid = valid | source.valid
-        return BevFeatures(data=torch.relu(self.norm(total)), valid=valid, grid=reference.grid)
+        return BevFeatures(
+            data=torch.relu(self.norm(total)), valid=valid, grid=reference.grid, voxels=voxels_of(per_source)
+        )
 
 
 def checked_reference(per_source: Mapping[str, BevFeatures], in_channels: Mapping[str, int]) -> BevFeatures:
@@ -79,3 +81,8 @@ def checked_reference(per_source: Mapping[str, BevFeatures], in_channels: Mappin
         if source.grid != reference.grid:
             raise ValueError(f"{name} lies on {source.grid} but {first_name} on {reference.grid}: use one grid")
     return reference
+
+
+def voxels_of(per_source: Mapping[str, BevFeatures]) -> ActiveVoxels | None:
+    """Active voxels of the first source that has any, to be handed on by a fuser; None where no source has."""
+    return next((source.voxels for source in per_source.values() if source.voxels is not None), None)

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from bevstack.perception.lidar.active_voxels import active_voxels
 from bevstack.perception.lidar.pillar_max import MaxBackend, pillar_max
 from bevstack.perception.lidar.pillarise import POINT_FEATURES, Pillars, pillarise
 from bevstack.types.batch import Batch
@@ -31,9 +32,10 @@ class PillarEncoder(nn.Module):
         pillar_channels: Channels of a pillar.
         out_channels: Channels on the grid.
         pool: Implementation of the maximum, see `pillar_max`.
+        voxel_levels: Also tell which voxels hold points, with so many levels in height (`active_voxels`); None: not.
 
     Raises:
-        ValueError: `pillars_per_cell` is not a power of two.
+        ValueError: `pillars_per_cell` is not a power of two, or `voxel_levels` is not positive.
     """
 
     def __init__(
@@ -44,13 +46,17 @@ class PillarEncoder(nn.Module):
         pillar_channels: int = 32,
         out_channels: int = 48,
         pool: MaxBackend = "auto",
+        voxel_levels: int | None = None,
     ) -> None:
         super().__init__()
+        if voxel_levels is not None and voxel_levels < 1:
+            raise ValueError(f"voxel_levels={voxel_levels} must be 1 or more, or None for no voxels")
         if pillars_per_cell < 1 or pillars_per_cell & (pillars_per_cell - 1):
             raise ValueError(f"pillars_per_cell={pillars_per_cell} must be 1, 2, 4, ...")
         self.grid = grid
         self.out_channels = out_channels
         self.pool = pool
+        self.voxel_levels = voxel_levels
         self.pillar_grid = BevGrid(
             x_range_m=grid.x_range_m,
             y_range_m=grid.y_range_m,
@@ -88,6 +94,7 @@ class PillarEncoder(nn.Module):
             data=torch.where(present, data, 0.0),
             valid=present.expand(-1, 1, *self.grid.shape_yx).contiguous(),
             grid=self.grid,
+            voxels=None if self.voxel_levels is None else active_voxels(batch, self.grid, self.voxel_levels),
         )
 
     def canvas(self, batch: Batch) -> Float[Tensor, "B C Y X"]:
