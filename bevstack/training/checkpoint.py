@@ -41,6 +41,10 @@ class Averaging(Callback):
         self.description = description
         self._last_step = 0
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The parameters may have been shared out over the processes by now."""
+        self.average.follow(_model_of(pl_module))
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count from the step that a resumed run has reached."""
         self._last_step = trainer.global_step
@@ -64,13 +68,13 @@ class Averaging(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Store the averaged weights with what `bevstack.build.load_model` needs."""
         checkpoint["bevstack"] = {
-            "averaged": {name: tensor.clone() for name, tensor in self.average.tensors.items()},
+            "averaged": {name: tensor.clone() for name, tensor in self.average.whole(_model_of(pl_module)).items()},
             "metadata": {**self.description, "step": str(trainer.global_step)},
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take the averaged weights back."""
-        self.average.load(checkpoint["bevstack"]["averaged"])
+        self.average.load(checkpoint["bevstack"]["averaged"], _model_of(pl_module))
 
 
 class Checkpointing(Callback):

@@ -11,18 +11,23 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from bevstack.build import build_frames, build_loader, build_model, instantiate, portable_yaml
+from bevstack.training.balancing import FixedWeights
 from bevstack.training.checkpoint import Averaging, Checkpointing, TrainingInterrupted, signals_collected
 from bevstack.training.data import SampleStream, TrainingData
 from bevstack.training.ema import WeightAverage
+from bevstack.training.evidence import Evidence
+from bevstack.training.gradient_cosine import cosine_columns
 from bevstack.training.metrics_log import MetricsLog, columns_for
 from bevstack.training.module import TrainingModule
+from bevstack.training.precision import resolved_precision, uses_gpu
 from bevstack.training.progress import Progress
 from bevstack.training.run_folder import RunFolder, create_run_folder, data_hash
-from bevstack.training.settings import TrainerSettings
+from bevstack.training.settings import Strategy, TrainerSettings
+from bevstack.training.tasks import tasks_of
 from bevstack.training.transfer import load_matching
 from bevstack.types import FrameSource
 from bevstack.weights_file import RUN_WEIGHTS, describe, read_checkpoint, write_weights
@@ -83,6 +88,7 @@ def run_training(
         DatasetError: the data is not usable.
     """
     processes = _Processes.from_environment()
+    config = resolved_precision(config)
     settings: TrainerSettings = instantiate(config, "trainer")
     torch.set_num_threads(settings.thread_count(processes.local_world_size))
     seed_everything(int(config.seed), verbose=False)
@@ -137,7 +143,9 @@ class _Run:
         if self.is_first:
             made = create_run_folder(self.config.run_root, self.config.name, self.config, self.data_hash)
             path = [str(made.path)]
-        return RunFolder(Path(_from_first_process(path, self.processes.world_size, _uses_gpu(self.settings)))), None
+        return RunFolder(
+            Path(_from_first_process(path, self.processes.world_size, uses_gpu(self.settings.accelerator)))
+        ), None
 
     def train(self, folder: RunFolder, checkpoint: Path | None, stop_signals: list[int]) -> TrainingResult:
         """Fit, and leave the averaged weights in the folder."""
@@ -165,10 +173,12 @@ class _Run:
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except TrainingInterrupted as interruption:
             signal_number = interruption.signal_number
+        averaged = average.whole(module.model)  # all processes take part
         weights = None
         if not signal_number and self.is_first:
-            step = trainer.global_step
-            weights = write_weights(folder.path / RUN_WEIGHTS, average.tensors, {**description, "step": str(step)})
+            weights = write_weights(
+                folder.path / RUN_WEIGHTS, averaged, {**description, "step": str(trainer.global_step)}
+            )
         losses = {**module.latest, **{f"val/{name}": value for name, value in module.validation.items()}}
         return TrainingResult(
             folder=folder.path,
@@ -189,7 +199,7 @@ class _Run:
             num_workers=self.settings.workers,
             num_replicas=self.processes.world_size,
             rank=self.processes.rank,
-            pin_memory=_uses_gpu(self.settings),
+            pin_memory=uses_gpu(self.settings.accelerator),
         )
 
     def _module(self, folder: RunFolder, *, is_resumed: bool) -> TrainingModule:
@@ -199,20 +209,52 @@ class _Run:
             self.say("\n".join([f"weights from {self.config.init_from}:", *report.lines()]))
         if self.settings.channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        weights = flat_weights(self.config.loss_weights)
         return TrainingModule(
             model=model,
-            loss_weights=flat_weights(self.config.loss_weights),
+            loss_weights=weights,
             optim=instantiate(self.config, "optim"),
             total_steps=self.total_steps,
             seed=int(self.config.seed),
             grad_clip=self.settings.grad_clip,
-            evidence_folder=folder.path / "evidence",
+            balance=self._balance(weights),
+            gradient_cosine_every=self.settings.gradient_cosine_every,
+            evidence=Evidence(
+                folder=folder.path / "evidence",
+                config_text=portable_yaml(self.config),
+                precision=str(self.settings.precision),
+            ),
+            shards_parameters=self._shards_parameters,
         )
+
+    @property
+    def _shards_parameters(self) -> bool:
+        return self.settings.strategy == "fsdp" and self.processes.world_size > 1
+
+    def _balance(self, weights: Mapping[str, float]) -> FixedWeights:
+        """How the losses of the tasks are weighed against each other.
+
+        Raises:
+            ValueError: it needs the gradient of each task by itself, and the other settings do not give that.
+        """
+        tasks = tasks_of(weights)
+        make_balance = instantiate(self.config, "balance") if self.config.get("balance") else FixedWeights
+        balance = make_balance(tasks=tasks)
+        if balance.needs_task_gradients or self.settings.gradient_cosine_every is not None:
+            what = f"balance={type(balance).__name__}" if balance.needs_task_gradients else "gradient_cosine_every"
+            if str(self.settings.precision) == "16":
+                raise ValueError(f"{what} takes gradients that no scaler protects: use trainer.precision=bf16 or 32")
+            if self._shards_parameters:
+                raise ValueError(f"{what} needs whole parameters in each process: use trainer.strategy=ddp")
+        return balance
 
     def _progress(self, folder: RunFolder, module: TrainingModule, first_step: int) -> Progress:
         log = None
         if self.is_first:
-            columns = columns_for(list(module.loss_weights))
+            more = [f"train/balance/{name}" for name in module.balance.values()]
+            if module.gradient_cosine_every is not None:
+                more += cosine_columns(module.tasks)
+            columns = columns_for(list(module.loss_weights), more)
             log = MetricsLog(folder.metrics_file, folder.path / "tensorboard", columns, first_step=first_step)
         return Progress(
             total_steps=self.total_steps,
@@ -227,14 +269,14 @@ class _Run:
         settings, world_size = self.settings, self.processes.world_size
         validate_every = settings.validate_every_epochs
         interval = 0 if validate_every is None else round(validate_every * len(self.train_loader))
-        gpu = _uses_gpu(settings)
+        gpu = uses_gpu(settings.accelerator)
         return Trainer(
             accelerator="gpu" if gpu else "cpu",
             devices=self.processes.local_world_size,
             num_nodes=world_size // self.processes.local_world_size,
-            strategy=_strategy(world_size, gpu),
+            strategy=_strategy(settings.strategy, world_size, gpu),
             plugins=[TorchElasticEnvironment() if world_size > 1 else LightningEnvironment()],
-            precision=_precision(settings, gpu),
+            precision=_precision(settings),
             max_epochs=1,  # one pass over the stream is the whole run
             accumulate_grad_batches=settings.accumulate,
             gradient_clip_val=settings.grad_clip,
@@ -254,27 +296,24 @@ class _Run:
         )
 
 
-def _uses_gpu(settings: TrainerSettings) -> bool:
-    if settings.accelerator == "gpu" and not torch.cuda.is_available():
-        raise ValueError("trainer.accelerator=gpu, but torch sees no GPU: run `bevstack doctor`")
-    return settings.accelerator != "cpu" and torch.cuda.is_available()
-
-
-def _precision(settings: TrainerSettings, gpu: bool) -> Any:
-    """Lightning's name of the wanted precision."""
-    if settings.precision == "auto":
-        return "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else "32-true"
-    if str(settings.precision) == "16" and not gpu:
-        raise ValueError("trainer.precision=16 needs a GPU: use bf16 or 32 on CPU")
+def _precision(settings: TrainerSettings) -> Any:
+    """Lightning's name of the precision."""
     return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[str(settings.precision)]
 
 
-def _strategy(world_size: int, gpu: bool) -> Any:
+def _strategy(kind: Strategy, world_size: int, gpu: bool) -> Any:
     if world_size == 1:
         return "auto"
+    backend = "nccl" if gpu else "gloo"
+    if kind == "fsdp":
+        return ModelParallelStrategy(
+            data_parallel_size=world_size,
+            tensor_parallel_size=1,
+            save_distributed_checkpoint=False,  # one file with whole tensors, as every other run leaves
+            process_group_backend=backend,
+        )
     # Frames without cameras or LiDAR leave an encoder without gradient in that process.
     # Validation gives processes different numbers of batches, so buffers must not be exchanged in each forward pass.
-    backend = "nccl" if gpu else "gloo"
     return DDPStrategy(find_unused_parameters=True, broadcast_buffers=False, process_group_backend=backend)
 
 

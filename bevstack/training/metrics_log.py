@@ -9,10 +9,10 @@ from torch.utils.tensorboard import SummaryWriter
 LEADING_COLUMNS = ("step", "epoch", "elapsed_s", "lr", "samples_per_s", "data_wait", "train/grad_norm")
 
 
-def columns_for(terms: Sequence[str]) -> tuple[str, ...]:
-    """The columns of `metrics.csv`: `train/loss`, `train/<head>/<term>`, and the same under `val/`."""
+def columns_for(terms: Sequence[str], more: Sequence[str] = ()) -> tuple[str, ...]:
+    """The columns of `metrics.csv`: `train/loss`, `train/<head>/<term>`, the same under `val/`, and `more`."""
     names = ("loss", *terms)
-    return (*LEADING_COLUMNS, *(f"train/{name}" for name in names), *(f"val/{name}" for name in names))
+    return (*LEADING_COLUMNS, *(f"train/{name}" for name in names), *(f"val/{name}" for name in names), *more)
 
 
 class MetricsLog:
@@ -28,11 +28,12 @@ class MetricsLog:
     def __init__(
         self, csv_file: Path, tensorboard_folder: Path | None, columns: Sequence[str], *, first_step: int
     ) -> None:
-        self._columns = tuple(columns)
         self.elapsed_before_s = 0.0
         rows = [row for row in read_metrics(csv_file) if row["step"] <= first_step] if first_step else []
         if rows:
             self.elapsed_before_s = rows[-1]["elapsed_s"]
+        # What was logged before the run was resumed with other settings stays.
+        self._columns = tuple(dict.fromkeys([*columns, *(name for row in rows for name in row)]))
         self._file = csv_file.open("w", newline="")
         self._table = csv.DictWriter(self._file, self._columns, restval="")
         self._table.writeheader()

@@ -1,7 +1,7 @@
 """One training step: forward, named losses, one weighted sum. Everything else in this package serves these lines."""
 
+import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bevstack.model import DrivingModel
+from bevstack.training.balancing import FixedWeights
+from bevstack.training.evidence import Evidence, step_seed
+from bevstack.training.gradient_cosine import gradient_cosines
 from bevstack.training.optim import OptimSettings
+from bevstack.training.sharding import gathered_state, is_sharded, shard, whole
+from bevstack.training.task_gradients import TaskGradients
+from bevstack.training.tasks import shared_parameters, task_losses, tasks_of
 from bevstack.types import Batch, Labels
 
 Sample = tuple[Batch, Labels]
@@ -26,7 +32,10 @@ class TrainingModule(LightningModule):
         total_steps: optimizer steps of the run, for the schedule.
         seed: every random number of step n follows from (seed, n), so a resumed run draws the same ones.
         grad_clip: largest norm of all gradients together; None for no limit.
-        evidence_folder: where the batch of a step with a non-finite loss is saved.
+        balance: how the losses of several tasks are weighed against each other; None adds them up.
+        gradient_cosine_every: compare the gradients of the tasks every so many steps; None never.
+        evidence: saves the batch of a step with a non-finite loss; None saves nothing.
+        shards_parameters: each process keeps a part of every parameter (FSDP2).
     """
 
     def __init__(
@@ -38,7 +47,10 @@ class TrainingModule(LightningModule):
         total_steps: int,
         seed: int,
         grad_clip: float | None = None,
-        evidence_folder: Path | None = None,
+        balance: FixedWeights | None = None,
+        gradient_cosine_every: int | None = None,
+        evidence: Evidence | None = None,
+        shards_parameters: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
@@ -47,11 +59,21 @@ class TrainingModule(LightningModule):
         self.total_steps = total_steps
         self.seed = seed
         self.grad_clip = grad_clip
-        self.evidence_folder = evidence_folder
+        self.tasks = tasks_of(self.loss_weights)
+        self.balance = balance or FixedWeights(tasks=self.tasks)
+        self.gradient_cosine_every = gradient_cosine_every
+        self.evidence = evidence
+        self.shards_parameters = shards_parameters
         self.latest: dict[str, float] = {}
         """Losses (mean over the whole batch of a step) and gradient norm of the latest step, for the log."""
         self.validation: dict[str, float] = {}
         """Mean losses of the latest validation."""
+        self.cosines: dict[str, float] = {}
+        """From `gradient_cosines`, in the steps that compare the gradients of the tasks; else empty."""
+        self._task_gradients: TaskGradients | None = None
+        if self.balance.needs_task_gradients or gradient_cosine_every is not None:
+            shared = shared_parameters(model, self.tasks, self.balance.shared)
+            self._task_gradients = TaskGradients(self.tasks, list(shared.values()))
         self._step_terms: list[Tensor] = []
         self._validation_sums: dict[str, float] = {}
         self._validation_frames = 0
@@ -59,25 +81,69 @@ class TrainingModule(LightningModule):
     def training_step(self, sample: Sample, batch_idx: int) -> Tensor:
         """The loss of one micro-batch."""
         batch, labels = sample
-        torch.manual_seed(hash((self.seed, batch_idx, self.global_rank)) % 2**63)
+        seed = step_seed(self.seed, batch_idx, self.global_rank)
+        torch.manual_seed(seed)
         terms = self.model.loss(self.model(batch), labels)
-        loss = self.weighted_sum(terms)
-        self._check_finite(terms, batch, labels)
-        self._step_terms.append(torch.stack([loss.detach(), *(terms[name].detach() for name in self.loss_weights)]))
-        return loss
+        losses = self._task_losses(terms)
+        self._check_finite(terms, batch, labels, seed)
+        if self._task_gradients is not None and (self.balance.needs_task_gradients or self._compares_gradients):
+            self._task_gradients.add(losses, 1.0 / self.trainer.accumulate_grad_batches)
+        total = torch.stack([loss.detach() for loss in losses.values()]).sum()
+        self._step_terms.append(torch.stack([total, *(terms[name].detach() for name in self.loss_weights)]))
+        return self.balance.objective(losses)
 
     def weighted_sum(self, terms: Mapping[str, Tensor]) -> Tensor:
-        """The one loss.
+        """The loss that is logged, whatever the balance: all terms with their fixed weights.
 
         Raises:
             ValueError: a term has no weight, or a weight no term.
         """
+        return torch.stack(list(self._task_losses(terms).values())).sum()
+
+    def configure_model(self) -> None:
+        """Hand a part of every parameter to each process, where that is wanted."""
+        if self.shards_parameters and not is_sharded(self.model):
+            shard(self.model, self.device_mesh["data_parallel"])  # type: ignore[index]
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Losses of the whole step; then the balance may change the gradient of the shared parameters."""
+        values = self._mean_over_processes(torch.stack(self._step_terms).mean(dim=0)).tolist()
+        self._step_terms = []
+        self.latest = dict(zip(("loss", *self.loss_weights), values, strict=True))
+        gradients = None
+        self.cosines = {}
+        if self._task_gradients is not None and (self.balance.needs_task_gradients or self._compares_gradients):
+            gradients = self._task_gradients.take(self._mean_over_processes)
+            if self._compares_gradients:
+                self.cosines = gradient_cosines(gradients, self.tasks)
+        if self.shards_parameters:  # what is not sharded is not averaged over the processes either
+            for parameter in self.balance.parameters():
+                parameter.grad = None if parameter.grad is None else self._mean_over_processes(parameter.grad)
+        terms = {name: torch.tensor(self.latest[name], device=self.device) for name in self.loss_weights}
+        losses = torch.stack(list(task_losses(terms, self.loss_weights).values()))
+        generator = torch.Generator().manual_seed(step_seed(self.seed, self.global_step, 0))
+        replacement = self.balance.after_backward(losses, gradients, generator)
+        if replacement is not None:
+            assert self._task_gradients is not None
+            self._task_gradients.assign(replacement)
+        self.latest |= {f"balance/{name}": value for name, value in self.balance.values().items()}
+
+    def _task_losses(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if terms.keys() != self.loss_weights.keys():
             raise ValueError(
                 f"loss_weights names {sorted(self.loss_weights)}, the model has the terms {sorted(terms)}: "
                 "give each term exactly one weight"
             )
-        return torch.stack([self.loss_weights[name] * term for name, term in terms.items()]).sum()
+        return task_losses({name: terms[name] for name in self.loss_weights}, self.loss_weights)
+
+    @property
+    def _compares_gradients(self) -> bool:
+        """Whether this step, by the number that the log gives it, compares the gradients of the tasks."""
+        every = self.gradient_cosine_every
+        return every is not None and ((self.global_step + 1) % every == 0 or self.global_step == 0)
+
+    def _mean_over_processes(self, tensor: Tensor) -> Tensor:
+        return self.trainer.strategy.reduce(tensor, reduce_op="mean")
 
     def configure_gradient_clipping(
         self,
@@ -85,17 +151,14 @@ class TrainingModule(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Limit the norm of all gradients together; a gradient that is not finite ends the run before it does harm.
+        """Limit the norm of all the model's gradients together; one that is not finite ends the run before it harms.
 
         With float16 the scaler skips such a step by itself and lowers its scale.
         """
-        parameters = [parameter for parameter in self.parameters() if parameter.grad is not None]
-        norm = float(nn.utils.clip_grad_norm_(parameters, self.grad_clip or float("inf")))
-        means = torch.stack(self._step_terms).mean(dim=0)
-        self._step_terms = []
-        values = self.trainer.strategy.reduce(means, reduce_op="mean").tolist()
-        self.latest = dict(zip(("loss", *self.loss_weights), values, strict=True)) | {"grad_norm": norm}
-        if not torch.isfinite(torch.tensor(norm)) and str(self.trainer.precision) != "16-mixed":
+        parameters = [parameter for parameter in self.model.parameters() if parameter.grad is not None]
+        norm = float(whole(nn.utils.clip_grad_norm_(parameters, self.grad_clip or float("inf"))))
+        self.latest["grad_norm"] = norm
+        if not math.isfinite(norm) and str(self.trainer.precision) != "16-mixed":
             raise ValueError(
                 f"the gradient is not finite at step {self.global_step} although the loss is: lower "
                 "optim.optimizer.lr, or train with trainer.precision=32"
@@ -124,32 +187,41 @@ class TrainingModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Optimizer and schedule; the schedule advances with each optimizer step."""
-        optimizer, scheduler = self.optim.build(self.model, self.total_steps)
+        learned = list(self.balance.parameters())
+        more = [{"params": learned, "lr_scale": getattr(self.balance, "lr_scale", 1.0), "weight_decay": 0.0}]
+        optimizer, scheduler = self.optim.build(self.model, self.total_steps, more if learned else ())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _check_finite(self, terms: Mapping[str, Tensor], batch: Batch, labels: Labels) -> None:
+    def _check_finite(self, terms: Mapping[str, Tensor], batch: Batch, labels: Labels, seed: int) -> None:
         """End the run at the first term that is not finite, with what is needed to see why.
 
         Raises:
             ValueError: names the term, the step, the frames and the saved batch.
         """
         values = torch.stack([term.detach().float() for term in terms.values()])  # one look for all: one GPU wait
-        if bool(torch.isfinite(values).all()):
+        is_wrong = bool((~torch.isfinite(values)).any())
+        state = None
+        if self.shards_parameters:  # all processes must take part where one wants the whole weights
+            anywhere = torch.tensor(float(is_wrong), device=values.device)
+            if self.trainer.strategy.reduce(anywhere, reduce_op="sum") > 0:
+                state = gathered_state(self.model)
+        if not is_wrong:
             return
-        wrong = [f"{name} is {value}" for name, value in zip(terms, values.tolist(), strict=True)
-                 if not torch.isfinite(torch.tensor(value))]  # fmt: skip
+        wrong = [name for name, value in zip(terms, values.tolist(), strict=True) if not math.isfinite(value)]
         saved = ""
-        if self.evidence_folder is not None:
-            file = self.evidence_folder / f"not_finite_step{self.global_step}_rank{self.global_rank}.pt"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            torch.save({"batch": _plain(batch), "labels": _plain(labels), "model": self.model.state_dict()}, file)
-            saved = f"; batch and weights are in {file}"
+        if self.evidence is not None:
+            file = self.evidence.save(
+                batch=batch,
+                labels=labels,
+                state=self.model.state_dict() if state is None else state,
+                step=self.global_step,
+                rank=self.global_rank,
+                torch_seed=seed,
+                terms=wrong,
+            )
+            saved = f"; batch and weights are in {file}: bevstack replay {file}"
+        named = [f"{name} is {float(terms[name].detach())}" for name in wrong]
         raise ValueError(
-            f"the loss is not finite at step {self.global_step}: {', '.join(wrong)} (frames "
+            f"the loss is not finite at step {self.global_step}: {', '.join(named)} (frames "
             f"{', '.join(batch.tokens)}){saved}; lower optim.optimizer.lr or look at these frames"
         )
-
-
-def _plain(item: Any) -> dict[str, Any]:
-    """The fields of a slotted dataclass, so that `torch.load(weights_only=True)` reads them."""
-    return {name: getattr(item, name) for name in item.__dataclass_fields__}

@@ -4,7 +4,7 @@ One cycle: Smith and Topin, Super-Convergence, 2019, with the cosine shape that 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -74,13 +74,20 @@ class OptimSettings:
     lr_scale: Mapping[str, float] = field(default_factory=dict)
     """Prefix of parameter names -> factor on the learning rate, for example of a pretrained backbone."""
 
-    def build(self, model: nn.Module, total_steps: int) -> tuple[Optimizer, LambdaLR]:
+    def build(
+        self, model: nn.Module, total_steps: int, more_groups: Sequence[dict[str, Any]] = ()
+    ) -> tuple[Optimizer, LambdaLR]:
         """Optimizer and scheduler for a model.
+
+        Args:
+            model: its trained parameters.
+            total_steps: of the run, for the schedule.
+            more_groups: parameters that are not the model's, each group with its `lr_scale`.
 
         Raises:
             ValueError: a prefix in `lr_scale` matches no parameter.
         """
-        optimizer = self.optimizer(parameter_groups(model, dict(self.lr_scale)))
+        optimizer = self.optimizer([*parameter_groups(model, dict(self.lr_scale)), *more_groups])
         # The groups were made with relative rates; the optimizer filled in its own rate where none was given.
         for group in optimizer.param_groups:
             group["lr"] *= group.pop("lr_scale")

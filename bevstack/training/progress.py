@@ -117,8 +117,9 @@ class Progress(Callback):
 
     def _report(self, trainer: Trainer, pl_module: LightningModule, now: float) -> None:
         step, latest = self._last_step, getattr(pl_module, "latest", {})
-        if self._log is not None and (step % self._log_every_steps == 0 or step == self._total_steps):
-            row = {f"train/{name}": value for name, value in latest.items()}
+        cosines = getattr(pl_module, "cosines", {})
+        if self._log is not None and (step % self._log_every_steps == 0 or step == self._total_steps or cosines):
+            row = {f"train/{name}": value for name, value in latest.items()} | cosines
             row |= {"lr": self._lr, "samples_per_s": self.samples_per_s, "data_wait": self.data_wait}
             self._log.write(step, {"epoch": step / self._steps_per_epoch, "elapsed_s": self.elapsed_s, **row})
         if not self._is_shown:

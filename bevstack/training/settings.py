@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Precision = Literal["auto", "32", "bf16", "16"]
+Strategy = Literal["auto", "ddp", "fsdp"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +34,14 @@ class TrainerSettings:
     accelerator: str = "auto"
     """auto, cpu or gpu."""
     precision: Precision = "auto"
-    """auto is bf16 on a GPU that has it, 32 elsewhere; bf16 and 16 are mixed precision. On a CPU bf16 is two to three
-    times as fast as 32 where the processor has AMX, and many times slower where it has not."""
-    channels_last: bool = False
-    """Weights of 2D convolutions in the layout that fast bf16 kernels want."""
+    """auto is bf16 on a GPU that has it and on a CPU with AMX, 32 elsewhere; bf16 and 16 are mixed precision. On a CPU
+    bf16 is two to three times as fast as 32 where the processor has AMX, and many times slower where it has not. The
+    run folder stores what auto came to, and a resumed run keeps to it."""
+    channels_last: bool | None = None
+    """Weights of 2D convolutions in the layout that fast bf16 kernels want; null uses it with bf16 on a CPU."""
+    strategy: Strategy = "auto"
+    """How processes started by torchrun share the work. ddp: each has the whole model. fsdp: each keeps a part of every
+    parameter, gradient and optimizer state (FSDP2). auto is ddp; with one process all are the same."""
     grad_clip: float | None = 10.0
     """Largest norm of all gradients together."""
     ema_decay: float | None = 0.999
@@ -51,6 +56,9 @@ class TrainerSettings:
     keep_checkpoints: int = 2
     """Older ones are deleted."""
     log_every_steps: int = 1
+    gradient_cosine_every: int | None = None
+    """Log the cosine between the gradients of each two tasks, and the norm of each, every so many steps; such a step
+    costs one more backward pass for each task."""
     sync_batchnorm: bool = True
     """One batch statistic over all GPUs; has no effect on CPU."""
     deterministic: bool = True
@@ -60,17 +68,21 @@ class TrainerSettings:
             raise ValueError("set trainer.max_epochs or trainer.max_steps")
         positive = ("max_epochs", "max_steps", "max_minutes", "batch_size", "accumulate", "threads", "grad_clip",
                     "validate_every_epochs", "val_batches", "checkpoint_minutes", "checkpoint_steps",
-                    "keep_checkpoints", "log_every_steps")  # fmt: skip
+                    "keep_checkpoints", "log_every_steps", "gradient_cosine_every")  # fmt: skip
         for name in positive:
             value = getattr(self, name)
             if value is not None and not (isinstance(value, (int, float)) and value > 0):
                 raise ValueError(f"{name}={value!r} must be a number above 0")
-        for name in ("max_steps", "batch_size", "accumulate", "workers", "checkpoint_steps", "log_every_steps"):
+        whole = ("max_steps", "batch_size", "accumulate", "workers", "checkpoint_steps", "log_every_steps",
+                 "gradient_cosine_every")  # fmt: skip
+        for name in whole:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 0):
                 raise ValueError(f"{name}={value!r} must be a whole number")
         if str(self.precision) not in ("auto", "32", "bf16", "16"):
             raise ValueError(f"precision={self.precision!r} must be auto, 32, bf16 or 16")
+        if self.strategy not in ("auto", "ddp", "fsdp"):
+            raise ValueError(f"strategy={self.strategy!r} must be auto, ddp or fsdp")
         if self.accelerator not in ("auto", "cpu", "gpu"):
             raise ValueError(f"accelerator={self.accelerator!r} must be auto, cpu or gpu")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:

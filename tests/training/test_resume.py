@@ -1,13 +1,12 @@
 """A run that is killed and resumed ends with the weights of the run that was left alone."""
 
-import shutil
 import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from fixtures.training_runs import FrameList, shrunk, some_frames
+from fixtures.training_runs import FrameList, killed_after, shrunk, some_frames
 
 from bevstack.training.fit import run_training
 from bevstack.training.metrics_log import read_metrics
@@ -44,19 +43,9 @@ def whole_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_training(config, sources=_sources()).folder
 
 
-def _killed_after(whole_run: Path, step: int, folder: Path) -> RunFolder:
-    """What a run killed some time after `step` leaves behind: later losses were written, later checkpoints not."""
-    shutil.copytree(whole_run, folder)
-    for file in (folder / "checkpoints").iterdir():
-        if int(file.stem.removeprefix("step")) > step:
-            file.unlink()
-    (folder / "weights.safetensors").unlink()
-    return RunFolder(folder)
-
-
 @pytest.mark.parametrize("step", KILLED_AT)
 def test_a_run_killed_at_a_random_step_ends_with_the_same_weights(whole_run: Path, step: int, tmp_path: Path) -> None:
-    killed = _killed_after(whole_run, step, tmp_path / "run")
+    killed = killed_after(whole_run, step, tmp_path / "run")
     torch.manual_seed(step)  # the state of the generators before a resume must not matter
     resumed = run_training(killed.read_config(), resume=killed, sources=_sources())
     expected, got = read_checkpoint(RunFolder(whole_run).newest_checkpoint()), read_checkpoint(resumed.checkpoint)
@@ -72,7 +61,7 @@ def test_a_run_killed_at_a_random_step_ends_with_the_same_weights(whole_run: Pat
 
 
 def test_a_checkpoint_on_other_data_is_refused(whole_run: Path, tmp_path: Path) -> None:
-    killed = _killed_after(whole_run, 3, tmp_path / "run")
+    killed = killed_after(whole_run, 3, tmp_path / "run")
     file = killed.newest_checkpoint()
     content = read_checkpoint(file)
     content["bevstack"]["metadata"]["data_hash"] = "another"
