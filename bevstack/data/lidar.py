@@ -34,13 +34,23 @@ def read_points(path: Path | str) -> Float32[np.ndarray, "M 5"]:
     Raises:
         DatasetError: the file is missing, unreadable, or does not hold whole rows of five float32.
     """
-    raw = np.empty((_row_count(path), FILE_COLUMNS), np.float32)
-    _read_into(path, raw)
+    raw = read_rows(path)
     usable = np.isfinite(raw[:, :4]).all(axis=1)
     if usable.all():
         return raw
     _report_dropped(path, len(raw) - int(usable.sum()), len(raw))
     return raw[usable]
+
+
+def read_rows(path: Path | str) -> Float32[np.ndarray, "M 5"]:
+    """All rows of a sweep as they are, also those that are not finite: row i is the point that label i is about.
+
+    Raises:
+        DatasetError: as for `read_points`.
+    """
+    raw = np.empty((_row_count(path), FILE_COLUMNS), np.float32)
+    _read_into(path, raw)
+    return raw
 
 
 def accumulate_sweeps(

@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely.geometry import Point, Polygon
 
-from bevstack.geometry.boxes import bev_iou, box_iou, corners, footprints, points_in_boxes, rotated_nms, transform_boxes
+from bevstack.geometry.boxes import (
+    bev_iou,
+    box_iou,
+    box_of_points,
+    corners,
+    footprints,
+    points_in_boxes,
+    rotated_nms,
+    transform_boxes,
+)
 from bevstack.geometry.transforms import from_quaternion, from_xy_yaw, inverse, transform_points
 
 CAR = np.array([[10.0, 3.0, 1.0, 4.0, 2.0, 1.5, np.pi / 2, 0.0, 5.0]], np.float32)
@@ -191,3 +200,13 @@ def test_overlap_of_volumes_of_boxes_at_one_height_is_that_of_their_ground(a: np
     for rows in (a, b):
         rows[:, 2], rows[:, 5] = 1.0, 2.0
     np.testing.assert_allclose(box_iou(a, b), bev_iou(a, b), atol=1e-5)
+
+
+@given(box_sets(smallest=0), st.integers(0, 1000))
+def test_box_of_points_is_the_first_box_with_the_point_inside(rows, seed):
+    points = np.random.default_rng(seed).uniform(-6, 6, (50, 5)).astype(np.float32)
+    inside = points_in_boxes(points, rows, margin_m=0.2)
+    expected = np.where(inside.any(axis=0), inside.argmax(axis=0), -1) if len(rows) else np.full(50, -1)
+    # Points within rounding of a face may go either way.
+    clear = (points_in_boxes(points, rows, 0.2001) == points_in_boxes(points, rows, 0.1999)).all(axis=0)
+    assert (box_of_points(points, rows, margin_m=0.2) == expected)[clear].all()
