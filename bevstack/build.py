@@ -21,6 +21,7 @@ from torch import nn
 
 import bevstack
 from bevstack.data.class_names import CAMERA_NAMES, DETECTION_CLASSES
+from bevstack.data.labels import LabelledFrames, Labeller
 from bevstack.data.loader import FrameLoader, classes_of_frames, make_loader
 from bevstack.model import DrivingModel
 from bevstack.types import FrameSource
@@ -203,6 +204,7 @@ def build_frames(
     version: str | None = None,
     split: str | None = None,
     with_annotations: bool = True,
+    labelled: bool = False,
 ) -> FrameSource:
     """The frames of one part of the configured data, or of another data set as this model needs them.
 
@@ -213,6 +215,8 @@ def build_frames(
         version: version folder such as `v1.0-mini`.
         split: split name such as `mini_val`.
         with_annotations: False leaves ground truth out.
+        labelled: True adds the labels of `config.labels` too, for evaluation: the frames then come as `LabelledFrames`,
+            with the data set itself as its `source`. A loader labels by itself, after augmentation.
 
     Raises:
         ValueError: no root is configured. DatasetError: the data set is not usable.
@@ -220,7 +224,7 @@ def build_frames(
     if root is None:
         root, own_version, own_split = data_location(config, part)
         version, split = version or own_version, split or own_split
-    return instantiate(
+    frames = instantiate(
         config,
         "data.frames",
         root=Path(root),
@@ -229,6 +233,22 @@ def build_frames(
         with_annotations=with_annotations,
         **instantiate(config, "input"),
     )
+    return LabelledFrames(frames, build_labellers(config, frames)) if labelled else frames
+
+
+def build_labellers(config: DictConfig, source: FrameSource) -> tuple[Labeller, ...]:
+    """What `config.labels` describes, for the frames of this source; nothing where there is no such group.
+
+    Raises:
+        ValueError: the source is no data set with a folder, in which the labellers look.
+    """
+    if OmegaConf.select(config, "labels") is None:
+        return ()
+    parts = instantiate(config, "labels").values()
+    root = getattr(source, "root", None)
+    if parts and root is None:
+        raise ValueError(f"labels need frames from a data set with a folder (root), {type(source).__name__} has none")
+    return tuple(part(root=root, missing=getattr(source, "missing", "error")) for part in parts)
 
 
 def build_loader(
@@ -242,10 +262,10 @@ def build_loader(
     rank: int | None = None,
     pin_memory: bool = False,
 ) -> FrameLoader:
-    """Batches of frames from `build_frames`; for training shuffled, augmented, and full batches only.
+    """Batches of frames from `build_frames`, labelled; for training shuffled, augmented, and full batches only.
 
     Args:
-        config: `augment`, `seed` and `input` are read.
+        config: `augment`, `labels`, `seed` and `input` are read.
         source: the frames.
         part: "val" gives every frame once, in order, as it is.
         batch_size: frames a batch of this process.
@@ -260,6 +280,7 @@ def build_loader(
         source,
         batch_size=batch_size,
         augmentations=tuple(instantiate(config, "augment").values()) if is_training else (),
+        labellers=build_labellers(config, source),
         shuffle=is_training,
         seed=int(config.seed),
         num_workers=num_workers,

@@ -1,9 +1,10 @@
 """Random changes of a `Frame` for training, folded into its calibration so that no model ever learns of them.
 
 An image augmentation is an affine map A_img of pixels: the picture is warped by it and K_cam := A_img @ K_cam. A world
-augmentation is a similarity G_ego of the ego frame (rotation about z, flips, one scale, translation): points, boxes
-and T_ego_cam go through it, and T_global_ego := T_global_ego @ G_ego^-1, so that every chain of transforms through
-`ego` still closes. Recipe: BEVFusion (Liu et al., ICRA 2023), which follows BEVDet (Huang et al., 2021, section 3.3).
+augmentation is a similarity G_ego of the ego frame (rotation about z, flips, one scale, translation): points, boxes,
+occupancy and T_ego_cam go through it, and T_global_ego := T_global_ego @ G_ego^-1, so that every chain of transforms
+through `ego` still closes; map masks are drawn after it, at that pose (`map_labels`). Recipe: BEVFusion (Liu et al.,
+ICRA 2023), which follows BEVDet (Huang et al., 2021, section 3.3).
 
 What follows for readers of an augmented frame:
 
@@ -25,6 +26,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float64
 
+from bevstack.data.augment_occupancy import move_occupancy
 from bevstack.geometry.transforms import inverse, wrap_angle
 from bevstack.types.boxes import BoxIndex
 from bevstack.types.frame import CameraImage, EgoState, Frame, PointIndex
@@ -201,7 +203,8 @@ def move_world(frame: Frame, G_ego: Float[np.ndarray, "4 4"]) -> Frame:
     """The frame with everything that is in `ego` moved by a map from `world_map`.
 
     Sizes and speeds scale with G_ego. A heading turns as a direction does, so a mirror reverses its sense; a reflected
-    yaw rate changes sign. Unknown (NaN) velocities stay unknown.
+    yaw rate changes sign. Unknown (NaN) velocities stay unknown. Map masks are dropped: they are to be drawn
+    anew, sharply, at the moved pose.
     """
     cameras = tuple(replace(camera, T_ego_cam=G_ego @ camera.T_ego_cam) for camera in frame.cameras)
     lidar = frame.lidar
@@ -213,7 +216,9 @@ def move_world(frame: Frame, G_ego: Float[np.ndarray, "4 4"]) -> Frame:
     annotations = frame.annotations
     if annotations is not None:
         boxes = replace(annotations.boxes, rows=move_boxes(annotations.boxes.rows, G_ego))
-        annotations = replace(annotations, boxes=boxes)
+        occupancy = annotations.occupancy
+        occupancy = None if occupancy is None else move_occupancy(occupancy, G_ego)
+        annotations = replace(annotations, boxes=boxes, occupancy=occupancy, map_masks=None)
     return replace(frame, cameras=cameras, lidar=lidar, annotations=annotations, ego=_moved_ego(frame.ego, G_ego))
 
 

@@ -1,14 +1,15 @@
 """Several `Frame`s to one `Batch` and, where they are annotated, one `Labels`."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import torch
 
-from bevstack.data.class_names import CAMERA_NAMES
+from bevstack.data.class_names import CAMERA_NAMES, OCCUPANCY_IGNORE
 from bevstack.data.images import ImageSize
 from bevstack.types.batch import Batch, Labels
-from bevstack.types.frame import POINT_COLUMNS, Annotations, Frame
+from bevstack.types.boxes import BoxIndex
+from bevstack.types.frame import POINT_COLUMNS, Annotations, Frame, MapMasks, OccupancyGrid
 
 
 def collate(
@@ -29,8 +30,9 @@ def collate(
         channels last, as they come from the decoder; the shape is (B, N, 3, H, W) all the same.
 
     Raises:
-        ValueError: there are no frames, pictures differ in size, only some frames are annotated, or no frame has a
-            picture and `image_size` is not given.
+        ValueError: there are no frames, pictures differ in size, only some frames are annotated, map masks or
+            occupancy lie on different grids, a box cannot be true, or no frame has a picture and `image_size` is not
+            given.
     """
     if not frames:
         raise ValueError("a batch needs at least one frame")
@@ -102,12 +104,77 @@ def _collate_labels(frames: Sequence[Frame]) -> Labels | None:
     if len(annotated) < len(frames):
         bare = next(frame.token for frame in frames if frame.annotations is None)
         raise ValueError(f"frame {bare} has no annotations but others of its batch have: do not mix splits in a batch")
+    for frame, item in zip(frames, annotated, strict=True):
+        _check_boxes(frame.token, item)
+    map_masks, map_valid = _collate_maps(frames, [item.map_masks for item in annotated])
+    occupancy, camera_mask, lidar_mask = _collate_occupancy(frames, [item.occupancy for item in annotated])
     return Labels(
         boxes_ego=tuple(torch.tensor(item.boxes.rows) for item in annotated),
         class_index=tuple(torch.tensor(item.boxes.class_index) for item in annotated),
         attribute_index=tuple(torch.tensor(item.attribute_index) for item in annotated),
         num_points=tuple(torch.from_numpy(_points_inside(item)) for item in annotated),
+        map_masks=map_masks,
+        map_valid=map_valid,
+        occupancy=occupancy,
+        occupancy_camera_mask=camera_mask,
+        occupancy_lidar_mask=lidar_mask,
     )
+
+
+def _check_boxes(token: str, annotations: Annotations) -> None:
+    rows = annotations.boxes.rows
+    sizes = rows[:, BoxIndex.LENGTH : BoxIndex.HEIGHT + 1]
+    usable = np.isfinite(rows[:, : BoxIndex.VX]).all(axis=1) & (sizes > 0).all(axis=1)
+    if not usable.all():
+        wrong = int(np.flatnonzero(~usable)[0])
+        raise ValueError(
+            f"frame {token}: box {annotations.tokens[wrong]} is {rows[wrong].tolist()}; a box needs a finite centre "
+            "and yaw and a positive size (only its velocity may be NaN)"
+        )
+
+
+def _collate_maps(
+    frames: Sequence[Frame], masks: Sequence[MapMasks | None]
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """(map_masks, map_valid) as `Labels` has them; None where no frame has a map."""
+    present = [item for item in masks if item is not None]
+    if not present:
+        return None, None
+    _check_same_place(
+        "map masks", [(f.token, (m.masks.shape, m.grid)) for f, m in zip(frames, masks, strict=True) if m]
+    )
+    stacked = np.zeros((len(masks), *present[0].masks.shape), bool)
+    for b, item in enumerate(masks):
+        if item is not None:
+            stacked[b] = item.masks
+    return torch.from_numpy(stacked), torch.tensor([item is not None for item in masks])
+
+
+def _collate_occupancy(
+    frames: Sequence[Frame], grids: Sequence[OccupancyGrid | None]
+) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+    """Classes, camera mask and LiDAR mask as `Labels` has them; a frame without labels is ignored and unobserved."""
+    present = [item for item in grids if item is not None]
+    if not present:
+        return None, None, None
+    _check_same_place("occupancy", [(f.token, (o.semantics.shape, o.grid)) for f, o in zip(frames, grids) if o])
+    shape = (len(grids), *present[0].semantics.shape)
+    semantics = np.full(shape, OCCUPANCY_IGNORE, np.uint8)
+    camera_mask, lidar_mask = np.zeros(shape, bool), np.zeros(shape, bool)
+    for b, item in enumerate(grids):
+        if item is not None:
+            semantics[b], camera_mask[b], lidar_mask[b] = item.semantics, item.camera_mask, item.lidar_mask
+    return torch.from_numpy(semantics), torch.from_numpy(camera_mask), torch.from_numpy(lidar_mask)
+
+
+def _check_same_place(what: str, places: Sequence[tuple[str, tuple[Hashable, Hashable]]]) -> None:
+    """Refuse labels of one batch that differ in (shape, grid); each comes with its frame."""
+    first_of: dict[tuple[Hashable, Hashable], str] = {}
+    for token, place in places:
+        first_of.setdefault(place, token)
+    if len(first_of) > 1:
+        listed = "; ".join(f"frame {token} has {shape} on {grid}" for (shape, grid), token in first_of.items())
+        raise ValueError(f"{what} of one batch must lie on one grid: {listed}")
 
 
 def _points_inside(annotations: Annotations) -> np.ndarray:

@@ -22,6 +22,7 @@ from bevstack.data.augment import Augmentation
 from bevstack.data.class_names import CAMERA_NAMES, DETECTION_CLASSES
 from bevstack.data.collate import collate
 from bevstack.data.images import ImageSize
+from bevstack.data.labels import Labeller, labelled
 from bevstack.types.batch import Batch, Labels
 from bevstack.types.errors import CalibrationError, DatasetError
 from bevstack.types.frame import Frame
@@ -41,18 +42,26 @@ class SampleKey(NamedTuple):
 
 
 class FrameDataset(Dataset[Frame]):
-    """The frames of a source, augmented. A plain index means its first appearance in epoch 0.
+    """The frames of a source, augmented, then labelled. A plain index means its first appearance in epoch 0.
 
     Args:
         source: where frames come from.
         augmentations: applied in this order, each with the sample's own generator.
         seed: of all augmentations.
+        labellers: applied in this order to the augmented frame.
     """
 
-    def __init__(self, source: FrameSource, augmentations: Sequence[Augmentation] = (), seed: int = 0) -> None:
+    def __init__(
+        self,
+        source: FrameSource,
+        augmentations: Sequence[Augmentation] = (),
+        seed: int = 0,
+        labellers: Sequence[Labeller] = (),
+    ) -> None:
         self.source = source
         self.augmentations = tuple(augmentations)
         self.seed = seed
+        self.labellers = tuple(labellers)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -64,7 +73,7 @@ class FrameDataset(Dataset[Frame]):
             rng = np.random.default_rng((self.seed, *key))
             for augmentation in self.augmentations:
                 frame = augmentation(frame, rng)
-        return frame
+        return labelled(frame, self.labellers)
 
 
 class EpochSampler(DistributedSampler[Any]):
@@ -239,6 +248,7 @@ def make_loader(
     *,
     batch_size: int,
     augmentations: Sequence[Augmentation] = (),
+    labellers: Sequence[Labeller] = (),
     shuffle: bool = False,
     seed: int = 0,
     num_workers: int = 0,
@@ -257,6 +267,7 @@ def make_loader(
         source: where frames come from; each worker process gets its own copy.
         batch_size: frames a batch.
         augmentations: applied to each frame in this order.
+        labellers: applied to each frame after its augmentations.
         shuffle: a new order each epoch; see `EpochSampler` for what this means with several processes.
         seed: of the order and of the augmentations.
         num_workers: processes that load, each with one thread; they live as long as the loader. 0 loads in this one.
@@ -288,7 +299,7 @@ def make_loader(
     if num_workers:
         workers = {"persistent_workers": True, "prefetch_factor": prefetch_factor, "worker_init_fn": _one_thread}
     return FrameLoader(
-        _ErrorsAsItems(FrameDataset(source, augmentations, seed)),  # type: ignore[arg-type]
+        _ErrorsAsItems(FrameDataset(source, augmentations, seed, labellers)),  # type: ignore[arg-type]
         batch_size=batch_size,
         sampler=sampler,
         num_workers=num_workers,

@@ -55,6 +55,7 @@ MAP_CLASSES: dict[str, tuple[str, ...]] = {
 
 MIN_VERSION = (1, 3)
 _LINE_WIDTH_CELLS = 2
+_RIGID_TOLERANCE = 1e-5
 _SUBPIXEL_BITS = 4
 """OpenCV holds shifted coordinates in 32 bits: 4 bits leave room for outlines a thousand kilometres long."""
 
@@ -95,6 +96,11 @@ class VectorMap:
         self.location, self.canvas_edge_m = location, canvas_edge_m
         self._layers = {name: _Layer.of(shapes) for name, shapes in layers.items()}
 
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """The layers that the file has, empty ones included."""
+        return tuple(self._layers)
+
     def shapes(self, layer: str) -> list[BaseGeometry]:
         """All polygons or lines of a layer, in file order.
 
@@ -119,20 +125,28 @@ class VectorMap:
     ) -> Bool[np.ndarray, "K Y X"]:
         """One mask for each class on the grid, around a pose and turned with its heading.
 
+        The pose may be that of an augmented frame (`augment.move_world`): with its scale the patch grows or shrinks,
+        and in a mirrored frame the patch is drawn as it lies on the map and then mirrored. Lines stay as wide as they
+        are, in cells.
+
         Raises:
             ValueError: a class names an unknown layer, or the cells of the grid are not those of a patch.
         """
-        (x_low, x_high), (y_low, y_high) = grid.x_range_m, grid.y_range_m
         yaw = float(yaw_of(T_global_ego[None])[0])
+        scale, is_mirrored = _scale_and_mirror(T_global_ego)
+        (x_low, x_high), (y_low, y_high) = grid.x_range_m, grid.y_range_m
+        if is_mirrored:  # seen from the map, y of the frame runs to the right of its heading
+            y_low, y_high = -y_high, -y_low
         middle = np.array(((x_low + x_high) / 2, (y_low + y_high) / 2))
         turn = np.array(((np.cos(yaw), -np.sin(yaw)), (np.sin(yaw), np.cos(yaw))))
-        center = T_global_ego[:2, 3] + turn @ middle
-        size = (y_high - y_low, x_high - x_low)
+        center = T_global_ego[:2, 3] + scale * (turn @ middle)
+        size = (scale * (y_high - y_low), scale * (x_high - x_low))
         masks = []
         for layers in classes.values():
             stacked = self.patch_masks(layers, center, size, yaw, grid.shape_yx, method=method, compat=compat)
             masks.append(stacked.any(axis=0))
-        return np.stack(masks)
+        drawn = np.stack(masks)
+        return drawn[:, ::-1] if is_mirrored else drawn
 
     def patch_masks(
         self,
@@ -162,6 +176,13 @@ class VectorMap:
         patch = _Patch(float(center_m[0]), float(center_m[1]), *size_m, float(np.degrees(yaw_rad)), cells)
         draw = _draw_exact if method == "exact" else _draw_fast
         return np.stack([draw(self._layer(name), patch, compat) for name in layers])
+
+
+def _scale_and_mirror(T_global_ego: np.ndarray) -> tuple[float, bool]:
+    """Metres of the map for a metre of the frame, exactly 1 for every rigid pose, and whether the frame is mirrored."""
+    volume = float(np.linalg.det(T_global_ego[:3, :3]))
+    scale = abs(volume) ** (1 / 3)
+    return (1.0 if abs(scale - 1.0) < _RIGID_TOLERANCE else scale), volume < 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +328,9 @@ def _read_layers(document: dict[str, Any]) -> dict[str, list[BaseGeometry]]:
     }
     layers: dict[str, list[BaseGeometry]] = {}
     for name in POLYGON_LAYERS:
-        records = document.get(name, [])
+        if name not in document:
+            continue
+        records = document[name]
         tokens = [token for record in records for token in record.get("polygon_tokens", [record.get("polygon_token")])]
         # The devkit leaves out self-intersecting shapes, except in drivable areas, where it would fail on them.
         shapes = [shapely.make_valid(polygons[t]) if name == "drivable_area" else polygons[t] for t in tokens]
@@ -315,8 +338,9 @@ def _read_layers(document: dict[str, Any]) -> dict[str, list[BaseGeometry]]:
             part for shape in shapes if shape.is_valid for part in shapely.get_parts(shape) if isinstance(part, Polygon)
         ]
     for name in LINE_LAYERS:
-        tokens = [record["line_token"] for record in document.get(name, [])]
-        layers[name] = [lines[token] for token in tokens if token in lines]
+        if name in document:
+            tokens = [record["line_token"] for record in document[name]]
+            layers[name] = [lines[token] for token in tokens if token in lines]
     return layers
 
 

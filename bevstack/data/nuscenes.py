@@ -9,6 +9,7 @@ here they become `BoxIndex` rows in `ego` with a yaw about its vertical axis (Ca
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,10 +27,11 @@ from bevstack.data.class_names import (
 from bevstack.data.images import ImageSize, read_image
 from bevstack.data.index import DatasetIndex, SceneRecord, open_index
 from bevstack.data.lidar import accumulate_sweeps
+from bevstack.data.occupancy import OCCUPANCY_FORMATS, OccupancyFormat, occupancy_path, read_occupancy
 from bevstack.geometry.transforms import from_quaternion, rigid_inverse, wrap_angle, yaw_of
 from bevstack.types.boxes import BOX_COLUMNS, Boxes3D, BoxIndex
 from bevstack.types.errors import CalibrationError, DatasetError
-from bevstack.types.frame import Annotations, CameraImage, EgoState, Frame, LidarSweep
+from bevstack.types.frame import Annotations, CameraImage, EgoState, Frame, LidarSweep, OccupancyGrid
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +54,9 @@ class NuScenesFrames:
         num_sweeps: LiDAR sweeps to accumulate, the key sweep included; 0 reads no LiDAR.
         cameras: Cameras to read, in this order; none for LiDAR only.
         with_annotations: Read ground truth where the data set has it.
-        missing: What to do about a sensor file that is not there. "error" names it; "mask" leaves the camera or sweep
-            out, and says so in the log.
+        occupancy: Format of the occupancy labels to read with it; None reads none.
+        missing: What to do about a sensor or label file that is not there. "error" names it; "mask" leaves the camera,
+            sweep or label out, and says so in the log.
         index_dir: Folder of the index, where the default (`index_folder`) does not fit.
 
     Raises:
@@ -71,6 +74,7 @@ class NuScenesFrames:
         num_sweeps: int = 10,
         cameras: Sequence[str] = CAMERA_NAMES,
         with_annotations: bool = True,
+        occupancy: OccupancyFormat | None = None,
         missing: Literal["error", "mask"] = "error",
         index_dir: str | Path | None = None,
     ) -> None:
@@ -78,9 +82,11 @@ class NuScenesFrames:
             raise ValueError(f"num_sweeps={num_sweeps} must be 0 (no LiDAR) or more")
         if missing not in ("error", "mask"):
             raise ValueError(f"missing='{missing}' must be 'error' or 'mask'")
+        if occupancy is not None and occupancy not in OCCUPANCY_FORMATS:
+            raise ValueError(f"occupancy='{occupancy}' must be one of {', '.join(OCCUPANCY_FORMATS)}, or null for none")
         self.index = open_index(root, version, out=index_dir)
         self.split, self.image_size, self.num_sweeps = split, image_size, num_sweeps
-        self.cameras, self.missing = tuple(cameras), missing
+        self.cameras, self.missing, self.occupancy = tuple(cameras), missing, occupancy
         self.with_annotations = with_annotations and self.index.num_annotations > 0
         for channel in (*self.cameras, LIDAR_NAME):
             self.index.channel_index(channel)
@@ -110,6 +116,9 @@ class NuScenesFrames:
         ego = self.ego(index)
         T_ego_global = rigid_inverse(ego.T_global_ego)
         lidar = self._lidar(sample, T_ego_global) if self.num_sweeps else None
+        annotations = self.annotations(index) if self.with_annotations else None
+        if annotations is not None and self.occupancy is not None:
+            annotations = replace(annotations, occupancy=self._occupancy(sample, reference, self.occupancy))
         return Frame(
             token=self.index.sample_tokens[sample],
             scene_name=scene.name,
@@ -119,8 +128,13 @@ class NuScenesFrames:
             ego=ego,
             location=scene.location,
             description=scene.description,
-            annotations=self.annotations(index) if self.with_annotations else None,
+            annotations=annotations,
         )
+
+    @property
+    def root(self) -> Path:
+        """Folder of the data set."""
+        return self.index.root
 
     @property
     def scenes(self) -> tuple[SceneRecord, ...]:
@@ -261,7 +275,11 @@ class NuScenesFrames:
     def annotations(self, index: int) -> Annotations:
         """Ground truth of frame `index` in `ego`: the objects of the ten detection classes, in table order.
 
-        Categories outside of `CLASS_OF_CATEGORY` are left out; boxes without a single LiDAR or radar point stay.
+        Categories outside of `CLASS_OF_CATEGORY` are left out; boxes without a single LiDAR or radar point stay. The
+        labels that have files of their own (occupancy) are read with the whole frame only.
+
+        Raises:
+            DatasetError: a box has a size or place that cannot be true.
         """
         sample = self._sample(index)
         T_global_ego = self.index.T_global_ego([self.reference_row(sample)])[0]
@@ -286,6 +304,21 @@ class NuScenesFrames:
             visibility=self.index["annotation_visibility"][rows].astype(np.int64),
         )
 
+    def _occupancy(self, sample: int, reference: int, layout: OccupancyFormat) -> OccupancyGrid | None:
+        scene, token = self.index.scene_of_sample(sample), self.index.sample_tokens[sample]
+        path = occupancy_path(
+            layout,
+            scene_name=scene.name,
+            scene_token=scene.token,
+            sample_token=token,
+            lidar_token=self.index.data_tokens[reference],
+        )
+        if not (self.index.root / path).is_file():
+            self._report_missing(sample, f"{layout} label", path)
+            return None
+        T_ego_lidar = self.index.T_ego_sensor([reference])[0]
+        return read_occupancy(self.index.root / path, layout, sample_token=token, T_ego_lidar=T_ego_lidar)
+
     def _sample(self, index: int) -> int:
         if not -len(self) <= index < len(self):
             raise IndexError(f"frame {index} of {len(self)} in split '{self.split}'")
@@ -295,7 +328,12 @@ class NuScenesFrames:
 def boxes_in_ego(
     index: DatasetIndex, annotation_rows: Int64[np.ndarray, " N"], T_ego_global: Float64[np.ndarray, "4 4"]
 ) -> Float32[np.ndarray, "N 9"]:
-    """Annotated boxes as `BoxIndex` rows in `ego`; yaw is that of the box's forward axis, velocity may be NaN."""
+    """Annotated boxes as `BoxIndex` rows in `ego`; yaw is that of the box's forward axis, velocity may be NaN.
+
+    Raises:
+        DatasetError: a size is not positive, or a number other than the velocity is not finite.
+    """
+    _check_boxes(index, annotation_rows)
     T_global_box = from_quaternion(
         index["annotation_rotation"][annotation_rows], index["annotation_translation"][annotation_rows]
     )
@@ -337,6 +375,21 @@ def _class_of_instance(index: DatasetIndex) -> np.ndarray:
     of_category = [CLASS_OF_CATEGORY.get(name) for name in index.categories]
     classes = np.array([DETECTION_CLASSES.index(name) if name else -1 for name in of_category], np.int64)
     return classes[index["instance_category"]] if len(index["instance_category"]) else np.zeros(0, np.int64)
+
+
+def _check_boxes(index: DatasetIndex, annotation_rows: np.ndarray) -> None:
+    columns = [index[f"annotation_{name}"][annotation_rows] for name in ("translation", "size_wlh", "rotation")]
+    usable = np.isfinite(np.concatenate(columns, axis=1)).all(axis=1) & (columns[1] > 0).all(axis=1)
+    usable &= np.linalg.norm(columns[2], axis=1) > 0
+    if usable.all():
+        return
+    row = int(np.flatnonzero(~usable)[0])
+    place, size, rotation = (column[row].tolist() for column in columns)
+    raise DatasetError(
+        f"annotation {index.annotation_tokens[int(annotation_rows[row])]} in "
+        f"{index.folder / 'sample_annotation.json'} has translation {place}, size {size} and rotation {rotation}: "
+        "a box needs finite numbers and a positive size; correct the record or take it out"
+    )
 
 
 def _no_annotations() -> Annotations:

@@ -58,8 +58,9 @@ class Labels:
     """-1 where the class has no attribute or the data does not say."""
     num_points: tuple[Int[Tensor, " _"], ...]
     """LiDAR plus radar points inside each box, as annotated."""
-    map_masks: Bool[Tensor, "B K Y X"] | None = None
-    """One mask for each class of `data.maps.MAP_CLASSES`; classes overlap. None where no map was asked for."""
+    map_masks: Bool[Tensor, "B K Ymap Xmap"] | None = None
+    """One mask for each class of `data.maps.MAP_CLASSES`, on a grid of their own; classes overlap. None where no map
+    was asked for, or no frame has one."""
     map_valid: Bool[Tensor, " B"] | None = None
     """False where a frame has no map: its masks are then empty and must not be learned from."""
     occupancy: UInt8[Tensor, "B X Y Z"] | None = None

@@ -1,4 +1,3 @@
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -6,86 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
+from fixtures.map_writer import DEVKIT_LAYERS, EMPTY_LAYERS, LOCATION, MapWriter, city
 from shapely.geometry import LineString, Polygon
 
 from bevstack.data.maps import MAP_CLASSES, POLYGON_LAYERS, VectorMap, map_of_location, read_vector_map
 from bevstack.geometry.transforms import from_xy_yaw
 from bevstack.types.bev import BevGrid
 from bevstack.types.errors import DatasetError
-
-LOCATION = "boston-seaport"  # the devkit accepts its own four names only
-DEVKIT_LAYERS = (
-    "drivable_area",
-    "ped_crossing",
-    "walkway",
-    "stop_line",
-    "carpark_area",
-    "road_divider",
-    "lane_divider",
-)
-EMPTY_LAYERS = ("road_segment", "road_block", "lane", "traffic_light", "lane_connector")
-
-
-class MapWriter:
-    """Writes the map expansion format from shapely shapes."""
-
-    def __init__(self) -> None:
-        self.document: dict[str, Any] = {
-            name: [] for name in (*DEVKIT_LAYERS, *EMPTY_LAYERS, "polygon", "line", "node")
-        }
-        self.document |= {"version": "1.3", "canvas_edge": [400.0, 400.0], "arcline_path_3": {}, "connectivity": {}}
-
-    def _nodes(self, coordinates: Any) -> list[str]:
-        tokens = []
-        for x, y in coordinates:
-            tokens.append(f"node{len(self.document['node'])}")
-            self.document["node"].append({"token": tokens[-1], "x": float(x), "y": float(y)})
-        return tokens
-
-    def add(self, layer: str, *shapes: Polygon | LineString) -> "MapWriter":
-        for shape in shapes:
-            token = f"{layer}{len(self.document['node'])}"
-            if isinstance(shape, LineString):
-                self.document["line"].append({"token": token, "node_tokens": self._nodes(shape.coords)})
-                self.document[layer].append({"token": token, "line_token": token})
-                continue
-            holes = [{"node_tokens": self._nodes(hole.coords[:-1])} for hole in shape.interiors]
-            outline = self._nodes(shape.exterior.coords[:-1])
-            self.document["polygon"].append({"token": token, "exterior_node_tokens": outline, "holes": holes})
-            record: dict[str, Any] = {"token": token, "polygon_token": token}
-            if layer == "drivable_area":
-                record = {"token": token, "polygon_tokens": [token]}
-            if layer == "stop_line":
-                record["stop_line_type"] = "YIELD"
-            self.document[layer].append(record)
-        return self
-
-    def write(self, root: Path) -> Path:
-        path = root / "maps" / "expansion" / f"{LOCATION}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.document))
-        return path
-
-
-def city() -> MapWriter:
-    """Blocks with courtyards, crossings at odd angles, curved lines that leave a patch and come back."""
-    rng = np.random.default_rng(3)
-    writer = MapWriter()
-    for x in range(0, 400, 80):
-        for y in range(0, 400, 80):
-            block = shapely.box(x, y, x + 74, y + 71)
-            yard = shapely.affinity.rotate(shapely.box(x + 22, y + 25, x + 50, y + 47), float(rng.uniform(0, 90)))
-            writer.add("drivable_area", Polygon(block.exterior, [yard.exterior.coords]))
-            for layer, side in (("ped_crossing", 9), ("stop_line", 3), ("carpark_area", 14), ("walkway", 25)):
-                corner = rng.uniform(0, 60, 2) + (x, y)
-                shape = shapely.box(*corner, *(corner + (side, side / 2)))
-                writer.add(layer, shapely.affinity.rotate(shape, float(rng.uniform(0, 180))))
-    for offset in range(20, 400, 45):
-        t = np.linspace(0, 400, 81)
-        writer.add("road_divider", LineString(np.stack((t, offset + 6 * np.sin(t / 9)), axis=1)))
-        writer.add("lane_divider", LineString(np.stack((offset + 30 * np.sin(t / 25), t), axis=1)))
-    writer.add("walkway", Polygon([(0, 0), (30, 30), (30, 0), (0, 30)]))  # crosses itself: left out
-    return writer
 
 
 @pytest.fixture(scope="module")
