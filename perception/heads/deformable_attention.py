@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from bevstack.perception.heads.deformable_kernels import numba_sample
+
 DeformableBackend = Literal["auto", "torch", "numba"]
 
 
@@ -43,13 +45,21 @@ def deformable_sample(
         `locations` and `weights`.
 
     Raises:
-        ValueError: unknown backend, numba asked for tensors that are not on the CPU, a shape without cells or with
-            another product than S, or locations of another dimension than the shape.
+        ValueError: unknown backend, numba asked for float64 or for tensors that are not on the CPU, a shape without
+            cells or with another product than S, or locations of another dimension than the shape.
     """
     _check(value, shape, locations, weights, backend)
     dtype = torch.promote_types(value.dtype, torch.float32)
-    sampled = _grid_sample_sum(value.to(dtype), shape, locations.to(dtype), weights.to(dtype))
-    return sampled.to(value.dtype)
+    wide_value, locations, weights = value.to(dtype), locations.to(dtype), weights.to(dtype)
+    if backend == "numba" or (backend == "auto" and _is_numba_faster(wide_value)):
+        levels, rows, columns = (1, *shape)[-3:]
+        return numba_sample(wide_value, (levels, rows, columns), locations, weights).to(value.dtype)
+    return _grid_sample_sum(wide_value, shape, locations, weights).to(value.dtype)
+
+
+def _is_numba_faster(value: Tensor) -> bool:
+    is_captured = torch.compiler.is_compiling() or torch.compiler.is_exporting() or torch.jit.is_tracing()
+    return value.device.type == "cpu" and value.dtype == torch.float32 and not is_captured
 
 
 def _check(value: Tensor, shape: Sequence[int], locations: Tensor, weights: Tensor, backend: str) -> None:
@@ -57,6 +67,8 @@ def _check(value: Tensor, shape: Sequence[int], locations: Tensor, weights: Tens
         raise ValueError(f"backend={backend!r} must be 'auto', 'torch' or 'numba'")
     if backend == "numba" and value.device.type != "cpu":
         raise ValueError(f"backend='numba' needs tensors on the CPU, not on {value.device}")
+    if backend == "numba" and value.dtype == torch.float64:
+        raise ValueError("backend='numba' works in float32: take backend='torch' for float64")
     if len(shape) not in (2, 3) or min(shape) < 1 or math.prod(shape) != value.shape[1]:
         raise ValueError(
             f"shape={tuple(shape)} must be (rows, columns) or (levels, rows, columns) of {value.shape[1]} cells"
