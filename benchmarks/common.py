@@ -38,7 +38,7 @@ class Result:
     equality: str
     """What was asserted about the outputs before timing."""
     peak_rss_mb: float
-    machine: Mapping[str, str | int] = field(default_factory=dict)
+    machine: Mapping[str, str | float] = field(default_factory=dict)
 
 
 def compare(
@@ -82,14 +82,15 @@ def _timing(values: list[float]) -> Timing:
     return Timing(min_ms=min(values), median_ms=median, iqr_ms=high - low, runs=len(values))
 
 
-def machine_facts() -> dict[str, str | int]:
-    """Processor, cores, versions: what a reader needs to judge a figure."""
+def machine_facts() -> dict[str, str | float]:
+    """Processor, cores, how busy they were, versions: what a reader needs to judge a figure."""
     model = next(
         (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "unknown"
     )
     return {
         "processor": model,
         "cores": os.cpu_count() or 0,
+        "load": round(os.getloadavg()[0], 1),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -208,7 +208,6 @@ def test_an_exported_graph_samples_with_standard_operators_and_gives_the_same(
         ({"shape": (5, 8)}, "35 cells"),
         ({"shape": (35,)}, "rows, columns"),
         ({"shape": (1, 5, 7)}, "needs 3"),
-        ({"backend": "cuda"}, "backend='cuda'"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(change: dict[str, Any], message: str) -> None:
