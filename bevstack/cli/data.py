@@ -1,4 +1,4 @@
-"""`bevstack data`: index, check, describe and view a data set in nuScenes format."""
+"""`bevstack data`: index, check, describe and view a data set in nuScenes format, and derive data from it."""
 
 import argparse
 import json
@@ -52,6 +52,18 @@ def _parser() -> argparse.ArgumentParser:
     view.add_argument("--out", type=Path, default=Path("frame.png"), metavar="PNG", help="picture (default frame.png)")
     view.add_argument("--sweeps", type=int, default=10, help="LiDAR sweeps to accumulate (default 10)")
     view.add_argument("--range", type=float, default=55.0, metavar="M", help="half side of the view from above")
+    objects = add("objects", _objects, "cut out the annotated objects, for ground-truth paste", "data --split train")
+    objects.add_argument("--split", help="take the objects of this split (default: the first one)")
+    objects.add_argument("--out", type=Path, metavar="DIR", help="folder (default: ROOT/.bevstack/objects-SPLIT)")
+    objects.add_argument("--sweeps", type=int, default=10, help="LiDAR sweeps to accumulate (default 10)")
+    objects.add_argument("--width", type=int, default=704, metavar="PX", help="width of the pictures (default 704)")
+    objects.add_argument("--force", action="store_true", help="replace a database of other data or settings")
+    occupancy = add("occupancy", _occupancy, "make occupancy labels from LiDAR sweeps and boxes", "data --split train")
+    occupancy.add_argument("--split", help="make the labels of this split (default: the first one)")
+    occupancy.add_argument("--format", default="occ3d", choices=("occ3d",), help="layout of the files (default occ3d)")
+    occupancy.add_argument("--out", type=Path, metavar="DIR", help="folder of the labels (default: ROOT/gts)")
+    occupancy.add_argument("--all-sweeps", action="store_true", help="also use the sweeps between key frames")
+    occupancy.add_argument("--workers", type=int, default=1, metavar="W", help="processes, a scene each (default 1)")
     return parser
 
 
@@ -269,3 +281,69 @@ def _whole_picture(index: "DatasetIndex", width_px: int = 704) -> "ImageSize":
     sizes = index["data_size"][index["data_size"][:, 0] > 0]
     width, height = sizes[0].tolist() if len(sizes) else (16, 9)
     return ImageSize(round(height * width_px / width), width_px)
+
+
+# -- objects ----------------------------------------------------------------------------------------------------------
+def _objects(options: argparse.Namespace) -> int:
+    from bevstack.data.index import index_folder, open_index
+    from bevstack.data.nuscenes import NuScenesFrames
+    from bevstack.data.object_database_build import build_object_database
+
+    split = options.split or _first_split(options)
+    index = open_index(options.root, options.version)
+    has_occupancy = (options.root / "gts").is_dir()
+    frames = NuScenesFrames(
+        root=options.root,
+        version=index.version,
+        split=split,
+        image_size=_whole_picture(index, options.width),
+        num_sweeps=options.sweeps,
+        occupancy="occ3d" if has_occupancy else None,
+        missing="mask",
+    )
+    out = options.out or index_folder(options.root, index.version).with_name(f"objects-{split}")
+    start = time.perf_counter()
+    summary = build_object_database(frames, out, force=options.force, progress=True)
+    seconds = time.perf_counter() - start
+    database = summary.database
+    num_bytes = sum(file.stat().st_size for file in out.iterdir())
+    print(f"objects  {out}  ({num_bytes / 1e6:.1f} MB, {len(database)} objects)")
+    print("classes  " + ", ".join(f"{name} {count}" for name, count in database.class_counts().items()))
+    if not has_occupancy:
+        print("voxels   none: ROOT/gts has no occupancy labels; paste makes them from the points of each object")
+    print("up to date" if summary.was_there else f"made in {seconds:.1f} s ({seconds / len(frames):.3f} s a frame)")
+    return 0
+
+
+# -- occupancy --------------------------------------------------------------------------------------------------------
+def _occupancy(options: argparse.Namespace) -> int:
+    from bevstack.data.occupancy_make import make_occupancy
+
+    split = options.split or _first_split(options)
+    start = time.perf_counter()
+    summary = make_occupancy(
+        options.root,
+        split,
+        version=options.version,
+        out=options.out,
+        all_sweeps=options.all_sweeps,
+        workers=options.workers,
+        progress=True,
+    )
+    seconds = time.perf_counter() - start
+    print(f"labels   {summary.folder}")
+    rate = f" ({seconds / summary.num_made:.2f} s a frame)" if summary.num_made else ""
+    print(f"frames   {summary.num_made} made in {seconds:.0f} s{rate}, {summary.num_present} were there")
+    if not summary.has_point_labels:
+        print("classes  of annotated objects only: without lidarseg labels everything else is 'others'")
+    return 0
+
+
+def _first_split(options: argparse.Namespace) -> str:
+    from bevstack.data.index import open_index
+    from bevstack.types.errors import DatasetError
+
+    index = open_index(options.root, options.version)
+    for name in index.splits():
+        return name
+    raise DatasetError(f"{index.folder} has no split; write one to {index.folder / 'splits.json'}")

@@ -46,7 +46,8 @@ class FrameDataset(Dataset[Frame]):
 
     Args:
         source: where frames come from.
-        augmentations: applied in this order, each with the sample's own generator.
+        augmentations: applied in this order, each with the sample's own generator; one that has a `last_epoch` is left
+            out from that epoch on.
         seed: of all augmentations.
         labellers: applied in this order to the augmented frame.
     """
@@ -72,8 +73,15 @@ class FrameDataset(Dataset[Frame]):
         if self.augmentations:
             rng = np.random.default_rng((self.seed, *key))
             for augmentation in self.augmentations:
-                frame = augmentation(frame, rng)
+                if _is_on(augmentation, key.epoch):
+                    frame = augmentation(frame, rng)
         return labelled(frame, self.labellers)
+
+
+def _is_on(augmentation: Augmentation, epoch: int) -> bool:
+    """Whether an augmentation takes part in an epoch; most have no end and no such attribute."""
+    last_epoch = getattr(augmentation, "last_epoch", None)
+    return last_epoch is None or epoch < last_epoch
 
 
 class EpochSampler(DistributedSampler[Any]):

@@ -16,7 +16,8 @@ from jaxtyping import Float, UInt8
 from scipy.spatial import cKDTree
 
 from bevstack.data.class_names import OCCUPANCY_CLASSES, OCCUPANCY_FREE
-from bevstack.data.scene_cloud import FLAT_CLASSES, UNLABELLED, SceneCloud, SceneObjects, box_pose
+from bevstack.data.scene_cloud import FLAT_CLASSES, UNLABELLED, SceneCloud, SceneObjects
+from bevstack.geometry.boxes import box_pose
 from bevstack.geometry.transforms import rigid_inverse, transform_points
 from bevstack.geometry.voxel_rays import mark_beams, mark_pixels
 from bevstack.types.bev import OCC3D_GRID, VoxelGrid

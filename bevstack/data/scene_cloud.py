@@ -18,8 +18,8 @@ from bevstack.data.index import DatasetIndex, SceneRecord
 from bevstack.data.lidar import read_rows
 from bevstack.data.lidarseg import CHALLENGE_CLASS, EGO, NOISE, labels_path, read_categories
 from bevstack.data.nuscenes import MICROSECOND_S, MIN_DISTANCE_M, boxes_in_ego
-from bevstack.geometry.boxes import box_of_points
-from bevstack.geometry.transforms import from_xy_yaw, rigid_inverse, transform_points, wrap_angle
+from bevstack.geometry.boxes import box_of_points, box_pose
+from bevstack.geometry.transforms import rigid_inverse, transform_points, wrap_angle
 from bevstack.types.boxes import BoxIndex
 from bevstack.types.errors import DatasetError
 
@@ -223,12 +223,6 @@ def interpolate_objects(before: SceneObjects, after: SceneObjects, since_s: floa
 def to_box_frame(box: Float32[np.ndarray, "9"], points: Float32[np.ndarray, "M 3"]) -> Float32[np.ndarray, "M 3"]:
     """Points of the frame that a box is in -> the frame of the box."""
     return transform_points(rigid_inverse(box_pose(box)), points.astype(np.float64)).astype(np.float32)
-
-
-def box_pose(box: Float32[np.ndarray, "9"]) -> Float64[np.ndarray, "4 4"]:
-    """T_frame_box of a box row."""
-    x, y, z, yaw = (float(box[column]) for column in (BoxIndex.X, BoxIndex.Y, BoxIndex.Z, BoxIndex.YAW))
-    return from_xy_yaw(x, y, yaw, z_m=z)
 
 
 def _object_classes(index: DatasetIndex) -> np.ndarray:

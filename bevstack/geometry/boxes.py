@@ -6,7 +6,7 @@ import numba
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from bevstack.geometry.transforms import wrap_angle
+from bevstack.geometry.transforms import from_xy_yaw, wrap_angle
 from bevstack.types.boxes import BoxIndex
 
 _CORNER_SIGNS = np.array(
@@ -37,6 +37,12 @@ def transform_boxes(T_target_source: Float[np.ndarray, "4 4"], rows: Float[np.nd
     velocity = np.concatenate((rows[:, BoxIndex.VX :], np.zeros((len(rows), 1), rows.dtype)), axis=1)
     out[:, BoxIndex.VX :] = (velocity @ rotation.T)[:, :2]
     return out
+
+
+def box_pose(row: Float[np.ndarray, "9"]) -> Float[np.ndarray, "4 4"]:
+    """T_frame_box of one box, in float64: the box's own frame has its centre as origin, x along the heading, z up."""
+    x, y, z, yaw = (float(row[column]) for column in (BoxIndex.X, BoxIndex.Y, BoxIndex.Z, BoxIndex.YAW))
+    return from_xy_yaw(x, y, yaw, z_m=z)
 
 
 def points_in_boxes(
