@@ -32,7 +32,8 @@ def test_an_experiment_learns_for_one_step(name: str, tmp_path: Path) -> None:
     )
     optimizer = module.configure_optimizers()["optimizer"]
     before = {key: value.detach().clone() for key, value in model.named_parameters() if value.requires_grad}
-    batch, labels = next(iter(build_loader(config, some_frames(2), "train", batch_size=settings.batch_size)))
+    frames = some_frames(2, instantiate(config, "occupancy_grid") if "occupancy_grid" in config else None)
+    batch, labels = next(iter(build_loader(config, frames, "train", batch_size=settings.batch_size)))
     assert labels is not None
     loss = module.training_step((batch, labels), 0)
     loss.backward()
