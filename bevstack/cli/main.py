@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train a model from a Hydra experiment",
     "eval": "score a checkpoint on a data set",
     "predict": "write the official submission file of a checkpoint",
+    "replay": "run a training step again whose loss was not finite, and find where it began",
     "report": "make the HTML report of a run",
     "weights": "pack a training run into a weights file, or look inside one",
     "demo": "worlds, training, evaluation and report in a few minutes",

@@ -139,6 +139,10 @@ class _Run:
                     f"{stored['data_hash']}): restore it, or start a new run with init_from={checkpoint}"
                 )
             return resume, checkpoint
+        if OmegaConf.is_missing(self.config, "init_from"):
+            raise ValueError(
+                "init_from is not set: this experiment goes on from another one, init_from=RUN; null starts afresh"
+            )
         path: list[str] = []
         if self.is_first:
             made = create_run_folder(self.config.run_root, self.config.name, self.config, self.data_hash)

@@ -1,7 +1,8 @@
 """Parameters shared out over the processes (FSDP2, `torch.distributed.fsdp.fully_shard`).
 
 Each process keeps its part of every parameter, gradient and optimizer state, and gathers the rest of a stage only while
-that stage computes. All functions here also take a model that is not sharded.
+that stage computes. All functions here also take a model that is not sharded. Stages hand on dataclasses, so a torch is
+needed whose `fully_shard` looks for tensors inside them; 2.13 does.
 """
 
 from typing import Any

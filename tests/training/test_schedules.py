@@ -36,6 +36,39 @@ def test_a_schedule_is_defined_for_a_run_of_one_step(schedule: OneCycle | Warmup
     assert 0 < schedule.factor(0, 1) <= 1
 
 
+def test_momentum_goes_against_the_learning_rate_and_both_follow_a_resumed_run() -> None:
+    cycle = OneCycle(rise_share=0.4, start=0.1, end=1e-5, momentum=(0.9, 0.805))
+    settings = OptimSettings(optimizer=functools.partial(torch.optim.AdamW, lr=8e-4, betas=(0.5, 0.99)), schedule=cycle)
+
+    def at(steps: int, resumed_at: int | None = None) -> tuple[float, float, float]:
+        optimizer, scheduler = settings.build(_model(), 101)
+        for step in range(steps):
+            optimizer.step()
+            scheduler.step()
+            if step + 1 == resumed_at:
+                states = optimizer.state_dict(), scheduler.state_dict()
+                optimizer, scheduler = settings.build(_model(), 101)
+                optimizer.load_state_dict(states[0])
+                scheduler.load_state_dict(states[1])
+        group = optimizer.param_groups[0]
+        return group["lr"], *group["betas"]
+
+    assert at(0) == pytest.approx((8e-5, 0.9, 0.99))
+    assert at(40) == pytest.approx((8e-4, 0.805, 0.99))
+    assert at(100) == pytest.approx((8e-9, 0.9, 0.99))
+    assert at(70) == at(70, resumed_at=30) and at(70)[1] == pytest.approx((0.9 + 0.805) / 2)
+
+
+def test_a_momentum_schedule_needs_an_optimizer_with_betas() -> None:
+    settings = OptimSettings(
+        optimizer=functools.partial(torch.optim.SGD, lr=0.1), schedule=OneCycle(momentum=(0.9, 0.8))
+    )
+    with pytest.raises(ValueError, match="SGD"):
+        settings.build(_model(), 10)
+    with pytest.raises(ValueError, match=r"momentum=\(1.5, 0.8\)"):
+        OneCycle(momentum=(1.5, 0.8))
+
+
 def test_norms_and_biases_have_no_decay_and_prefixes_scale_the_rate() -> None:
     optimizer_of = functools.partial(torch.optim.AdamW, lr=0.1, weight_decay=0.01)
     settings = OptimSettings(optimizer=optimizer_of, schedule=Constant(), lr_scale={"0": 0.5})
