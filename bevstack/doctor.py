@@ -152,6 +152,10 @@ def _ros() -> Finding:
     return _extra("rclpy", "ros", "ROS 2 nodes", "or source /opt/ros/<distribution>/setup.bash")
 
 
+def _transformers() -> Finding:
+    return _extra("transformers", "hf", "Swin, ResNet, ConvNeXt and DINOv2 image backbones")
+
+
 def _mmdet3d() -> Finding:
     return _extra("mmdet3d", "mmdet3d", "mmdet3d configs and checkpoints")
 
@@ -233,6 +237,7 @@ _CHECKS: tuple[Callable[[], Finding], ...] = (
     _embree,
     _open3d,
     _ros,
+    _transformers,
     _mmdet3d,
     _disk,
     _shared_memory,
