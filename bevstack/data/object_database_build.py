@@ -8,7 +8,7 @@ folder takes its final name: a database is either whole or not there.
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,32 @@ def build_object_database(
         shutil.rmtree(out)
     partial.rename(out)
     return DatabaseSummary(database=ObjectDatabase(out), was_there=False)
+
+
+def write_object_database(
+    frames: Iterable[Frame], out: str | Path, *, min_points: int = MIN_POINTS, data_hash: str = ""
+) -> ObjectDatabase:
+    """Write the objects of any frames to the folder `out`, which must not exist: for data sets of other formats.
+
+    Raises:
+        DatasetError: `out` is there already.
+    """
+    out = Path(out)
+    if out.exists():
+        raise DatasetError(f"{out} is there already: choose another folder, or delete it")
+    partial = out.with_name(f"{out.name}.partial")
+    source = {"schema": SCHEMA_VERSION, "data_sha256": data_hash, "min_points": min_points}
+    _open_partial(partial, source)
+    part = _Part()
+    for frame in frames:
+        part.add(frame, min_points)
+    folder = partial / "frames"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    part.save(folder)
+    _string_together(partial, [folder], source)
+    partial.rename(out)
+    return ObjectDatabase(out)
 
 
 def _source_record(frames: NuScenesFrames, min_points: int) -> dict[str, Any]:
