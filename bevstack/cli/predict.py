@@ -36,6 +36,8 @@ def run(arguments: list[str]) -> int:
     frames = checkpoint.frames(args.data, args.version, args.split)
     session = checkpoint.session(choose_device(args.device))
     found = predict({modality: session}, frames, spread(len(frames), args.limit))[modality]
+    if not found.detections:
+        raise ValueError(f"{args.checkpoint} finds no objects: there is nothing to submit ('bevstack eval' scores it)")
     write_submission(args.out, SubmissionMeta.of_modality(modality), found.records())
     boxes = sum(len(detections) for detections in found.detections.values())
     print(f"{args.out}: {boxes} boxes in {len(found.detections)} of {len(frames)} samples, sensors: {modality}")

@@ -7,18 +7,47 @@ from typing import Any
 
 import torch
 
-from bevstack.build import Config, build_frames, instantiate, load_model
+from bevstack.build import (
+    Config,
+    build_frames,
+    build_labellers,
+    instantiate,
+    key_paths,
+    load_model,
+    override_keys,
+)
+from bevstack.data.available_labels import has_map, has_occupancy
 from bevstack.data.class_names import CAMERA_NAMES
 from bevstack.data.images import ImageSize
 from bevstack.data.index import open_index
+from bevstack.data.labels import LabelledFrames, Labeller
 from bevstack.data.nuscenes import NuScenesFrames
 from bevstack.engine import Session
 from bevstack.evaluation.modality import MODALITIES, Modality
 from bevstack.evaluation.nuscenes_tables import choose_split
 from bevstack.model import DrivingModel
 
+_LABEL_KEYS = {"map": "labels.map", "occupancy": "input.occupancy"}
+"""Where a configuration says which labels were learned from."""
+
 VIEW_WIDTH_PX = 704
 """Width of the pictures in a report that no model asks a size for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledData:
+    """Frames of a data set with what a model can be scored on."""
+
+    frames: NuScenesFrames
+    labellers: tuple[Labeller, ...]
+    """What adds the labels that are drawn rather than read."""
+    without_labels: dict[str, str]
+    """"map" or "occupancy" -> why the data has no labels of it."""
+
+    @property
+    def labelled(self) -> LabelledFrames[NuScenesFrames]:
+        """The frames with all labels."""
+        return LabelledFrames(self.frames, self.labellers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +63,51 @@ class Checkpoint:
     """For the record: file, versions, training step, number of parameters."""
 
     def frames(self, root: str | Path, version: str | None, split: str | None) -> NuScenesFrames:
-        """Frames of a data set as this model reads them.
+        """Frames of a data set as this model reads them; of the labels, only boxes.
 
         Raises:
             DatasetError: the data set is not usable, or version or split is not clear.
         """
+        return self._frames(root, version, split, self._without("input.occupancy"))
+
+    def labelled_data(self, root: str | Path, version: str | None, split: str | None) -> LabelledData:
+        """Frames of a data set as this model reads them, with every label that it learned from and the data has.
+
+        Raises:
+            DatasetError: as `frames`.
+        """
         index = open_index(root, version, progress=True)
         chosen = choose_split(index, split)
-        frames = build_frames(self.config, "val", root=root, version=index.version, split=chosen)
+        learned = {task: self._value(key) for task, key in _LABEL_KEYS.items()}
+        without = {
+            task: f"the weights do not say of which kind their labels were ({_LABEL_KEYS[task]})"
+            for task, value in learned.items()
+            if value is None
+        }
+        if learned["occupancy"] is not None and not has_occupancy(index, chosen, learned["occupancy"]):
+            without["occupancy"] = f"no {learned['occupancy']} labels of split '{chosen}' below {index.root}"
+        if learned["map"] is not None and not has_map(index, chosen):
+            without["map"] = f"no map of the locations of split '{chosen}' in {index.root / 'maps' / 'expansion'}"
+        config = self._without(*(_LABEL_KEYS[task] for task in without))
+        frames = self._frames(root, index.version, chosen, config)
+        return LabelledData(frames=frames, labellers=build_labellers(config, frames), without_labels=without)
+
+    def _value(self, key: str) -> Any:
+        """What the configuration has under a path; None where it has no such key."""
+        node: Any = self.config
+        for name in key.split("."):
+            node = None if node is None else node.get(name)
+        return node
+
+    def _without(self, *keys: str) -> Config:
+        """The configuration with some keys null, where it has them."""
+        known = key_paths(self.config)
+        return override_keys(self.config, [f"{key}=null" for key in keys if key in known])
+
+    def _frames(self, root: str | Path, version: str | None, split: str | None, config: Config) -> NuScenesFrames:
+        index = open_index(root, version, progress=True)
+        chosen = choose_split(index, split)
+        frames = build_frames(config, "val", root=root, version=index.version, split=chosen)
         if not isinstance(frames, NuScenesFrames):
             raise ValueError(f"the official metrics need a data set in nuScenes format, not {type(frames).__name__}")
         return frames

@@ -1,7 +1,7 @@
 """Frames kept beside the metrics so that a report can show them without the data set.
 
-One folder for each frame: `frame.json` with calibrations, boxes in `ego` and a thinned LiDAR cloud, and one JPEG for
-each camera, in the size that the model saw.
+One folder for each frame: `frame.json` with calibrations, boxes in `ego`, a thinned LiDAR cloud, and map and occupancy
+from above; and one JPEG for each camera, in the size that the model saw.
 """
 
 import base64
@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 import simplejpeg
 
+from bevstack.evaluation.dense_tasks import Rasters
 from bevstack.evaluation.frame_counts import SCORE_DECIMALS, FrameCount
 from bevstack.evaluation.submission import write_json
 from bevstack.geometry.transforms import rigid_inverse
@@ -24,6 +25,8 @@ FRAME_FILE = "frame.json"
 MAX_POINTS = 12_000
 POINT_RANGE_M = 60.0
 POINT_UNIT_M = 0.01
+TRUTH = "truth"
+"""Key of what the labels say, beside the names of modalities."""
 JPEG_QUALITY = 75
 
 
@@ -56,6 +59,7 @@ def save_frame(
     count: FrameCount,
     truth: ShownBoxes,
     predictions: Mapping[str, ShownBoxes],
+    rasters: Mapping[str, Rasters] | None = None,
 ) -> Path:
     """Write one frame into its own folder below `folder`.
 
@@ -66,6 +70,7 @@ def save_frame(
         count: Matched, missed and false boxes at the operating point.
         truth: Annotated boxes.
         predictions: Modality -> what the model found.
+        rasters: `TRUTH` or modality -> map and occupancy from above.
 
     Raises:
         OSError: the folder cannot be written.
@@ -102,6 +107,7 @@ def save_frame(
         "point_unit_m": POINT_UNIT_M,
         "ground_truth": truth.rows(with_score=False),
         "predictions": {name: boxes.rows(with_score=True) for name, boxes in predictions.items()},
+        "rasters": _packed_rasters(rasters or {}),
     }
     return write_json(place / FRAME_FILE, content)
 
@@ -112,6 +118,19 @@ def read_frames(folder: Path) -> list[dict[str, Any]]:
     for path in sorted(folder.glob(f"*/{FRAME_FILE}")):
         frames.append({**orjson.loads(path.read_bytes()), "folder": path.parent})
     return frames
+
+
+def _packed_rasters(rasters: Mapping[str, Rasters]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Task -> whose -> PNG as base64, with the area that it shows."""
+    packed: dict[str, dict[str, dict[str, Any]]] = {}
+    for name, of_tasks in rasters.items():
+        for task, raster in of_tasks.items():
+            packed.setdefault(task, {})[name] = {
+                "png": base64.b64encode(raster.png).decode(),
+                "x_range_m": raster.x_range_m,
+                "y_range_m": raster.y_range_m,
+            }
+    return packed
 
 
 def _packed_points(frame: Frame) -> str:

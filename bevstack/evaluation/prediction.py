@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from bevstack.engine import Session
+from bevstack.evaluation.dense_tasks import DenseResults
 from bevstack.evaluation.detection_nuscenes import to_records
 from bevstack.evaluation.modality import Modality, restrict
 from bevstack.types.frame import Frame
@@ -27,6 +28,9 @@ class Predictions:
 
     T_global_ego: dict[str, np.ndarray] = field(default_factory=dict)
     detections: dict[str, Detections] = field(default_factory=dict)
+    """Empty where the model finds no objects."""
+    dense: DenseResults = field(default_factory=DenseResults)
+    """Map and occupancy: already scored, since they are too large to keep."""
     model_s: float = 0.0
     """Time spent in the model, in seconds."""
 
@@ -42,12 +46,12 @@ def predict(
 
     Args:
         sessions: Modality -> engine.
-        frames: Where the frames come from.
+        frames: Where the frames come from; labels of map and occupancy that they carry are scored at once.
         indices: Which of them, ascending.
         progress: Show a bar with rate, time left and the share of time spent waiting for data.
 
     Raises:
-        ValueError: a frame lacks the sensors of a modality, or a model without a detection head was given.
+        ValueError: a frame lacks the sensors of a modality, or labels lie on another grid than the prediction.
     """
     found = {modality: Predictions() for modality in sessions}
     waited_s, began = 0.0, time.perf_counter()
@@ -57,11 +61,13 @@ def predict(
             for modality, session in sessions.items():
                 start = time.perf_counter()
                 estimate = session.step(restrict(frame, modality))
-                if estimate.detections is None:
-                    raise ValueError("the model has no detection head: there is nothing to score")
-                found[modality].model_s += time.perf_counter() - start
-                found[modality].detections[frame.token] = estimate.detections
-                found[modality].T_global_ego[frame.token] = frame.ego.T_global_ego
+                row = found[modality]
+                row.model_s += time.perf_counter() - start
+                row.T_global_ego[frame.token] = frame.ego.T_global_ego
+                if estimate.detections is not None:
+                    row.detections[frame.token] = estimate.detections
+                if estimate.map is not None or estimate.occupancy is not None:
+                    row.dense.add(estimate, frame.annotations)
             bar.set_postfix_str(f"waiting for data {waited_s / (time.perf_counter() - began):.0%}", refresh=False)
             bar.update()
     return found

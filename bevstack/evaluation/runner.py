@@ -2,7 +2,7 @@
 
 The results folder holds `metrics.json` (every number, with protocol, data and checkpoint), `curves.json` (precision and
 error curves), `frame_counts.json` (matched, missed and false boxes of every frame), `submission_<modality>.json` (the
-official file) and `frames/` (what the report shows).
+official file) and `frames/` (what the report shows). Without objects there are no curves, counts and submission.
 """
 
 import logging
@@ -10,19 +10,23 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import bevstack
+from bevstack.data.labels import Labeller, labelled
 from bevstack.data.nuscenes import NuScenesFrames
+from bevstack.evaluation.dense_tasks import DenseResults, Rasters, true_rasters
 from bevstack.evaluation.detection_nuscenes import PROTOCOL, DetectionScores, ScoredBoxes, score, to_boxes_ego
 from bevstack.evaluation.frame_counts import FrameCount, FrameCounts, count_frames
-from bevstack.evaluation.frame_store import ShownBoxes, save_frame
+from bevstack.evaluation.frame_store import TRUTH, ShownBoxes, save_frame
 from bevstack.evaluation.nuscenes_tables import ScoringTables
 from bevstack.evaluation.submission import SubmissionMeta, write_json, write_submission
+from bevstack.types.frame import Annotations
+from bevstack.types.scene import Detections
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,13 +41,14 @@ MIN_SHOWN_SCORE = 0.03
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToScore:
-    """One set of predictions: box records by sample token, and the sensors that they rest on."""
+    """One set of predictions: box records by sample token, the sensors that they rest on, and map and occupancy."""
 
-    records: Callable[[], Mapping[str, Sequence[dict[str, Any]]]]
-    """Makes the records; called once, so that only one set is in memory as records."""
+    records: Callable[[], Mapping[str, Sequence[dict[str, Any]]]] | None
+    """Makes the records; called once, so that only one set is in memory as records. None where no objects are found."""
     meta: SubmissionMeta | None
     """None does not write a submission file."""
     seconds_per_frame: float | None = None
+    dense: DenseResults = field(default_factory=DenseResults)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,8 @@ def evaluate(
     *,
     provenance: Mapping[str, Any],
     num_shown: int = 24,
+    labellers: Sequence[Labeller] = (),
+    without_labels: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """Score predictions and write the results folder. The first entry of `to_score` decides which frames are worst.
 
@@ -73,41 +80,72 @@ def evaluate(
         out: Results folder; files of an earlier evaluation are replaced.
         provenance: Checkpoint, versions and whatever else identifies the run; goes into `metrics.json` unchanged.
         num_shown: Frames to keep for the report.
+        labellers: What adds the labels that the shown frames do not carry by themselves.
+        without_labels: "map" or "occupancy" -> why the data has no labels of it.
 
     Raises:
         ValueError: the predictions are incomplete or malformed, see `score`.
     """
     out = Path(out)
     tables = ScoringTables(frames.index)
-    scores: dict[str, DetectionScores] = {}
-    counts: dict[str, FrameCounts] = {}
-    truth: dict[str, ShownBoxes] = {}
-    predictions: dict[str, dict[str, ShownBoxes]] = {}
+    rows: dict[str, _Row] = {}
     shown: list[tuple[int, FrameCount]] = []
     for name, item in to_score.items():
-        records = item.records()
-        scores[name], boxes = score(records, tables, tokens)
-        if item.meta is not None:
-            write_submission(out / f"submission_{name}.json", item.meta, records)
-        counts[name] = count_frames(boxes)
-        shown = shown or choose_frames(counts[name], num_shown)
-        for _, count in shown:
-            T_global_ego = _pose(frames, count.token)
-            truth[count.token] = _shown(boxes, boxes.ground_truth[count.token], T_global_ego)
-            best = [box for box in boxes.predictions[count.token] if box.detection_score >= MIN_SHOWN_SCORE]
-            best = sorted(best, key=lambda box: -box.detection_score)[:MAX_SHOWN_BOXES]
-            predictions.setdefault(count.token, {})[name] = _shown(boxes, best, T_global_ego)
-    _save_frames(out / FRAMES_FOLDER, frames, shown, truth, predictions)
-    content = _content(to_score, frames, tokens, scores, counts, provenance)
-    write_json(out / CURVES_FILE, {name: value.curves for name, value in scores.items()})
-    write_json(out / COUNTS_FILE, {name: asdict(value) for name, value in counts.items()})
+        boxes, scores, counts = None, None, None
+        if item.records is not None:
+            records = item.records()
+            scores, boxes = score(records, tables, tokens)
+            counts = count_frames(boxes)
+            if item.meta is not None:
+                write_submission(out / f"submission_{name}.json", item.meta, records)
+        shown = shown or (choose_frames(counts, num_shown) if counts else _least_alike(item.dense, tokens, num_shown))
+        rows[name] = _Row(item=item, scores=scores, counts=counts, boxes=_boxes_of_frames(boxes, frames, shown))
+    _save_frames(out / FRAMES_FOLDER, frames, labellers, shown, rows)
+    content = _content(rows, frames, tokens, without_labels or {}, provenance)
+    scores_of = {name: row.scores for name, row in rows.items() if row.scores is not None}
+    counts_of = {name: asdict(row.counts) for name, row in rows.items() if row.counts is not None}
+    write_json(out / CURVES_FILE, {name: scores.curves for name, scores in scores_of.items()})
+    write_json(out / COUNTS_FILE, counts_of)
     write_json(out / METRICS_FILE, content)
-    return Evaluation(folder=out, scores=scores, content=content)
+    return Evaluation(folder=out, scores=scores_of, content=content)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """What is kept of one set of predictions after it is scored."""
+
+    item: ToScore
+    scores: DetectionScores | None
+    counts: FrameCounts | None
+    boxes: dict[str, tuple[ShownBoxes, ShownBoxes]]
+    """Annotated and predicted boxes of the shown frames, by sample token."""
+
+    def content(self) -> dict[str, Any]:
+        """The row as it is written to `metrics.json`."""
+        content: dict[str, Any] = {}
+        if self.scores is not None and self.counts is not None:
+            content = asdict(self.scores)
+            del content["curves"]
+            content["score_threshold"], content["f1"] = self.counts.score_threshold, self.counts.f1
+            for kind in ("matched", "missed", "false"):
+                content[kind] = sum(getattr(frame, kind) for frame in self.counts.frames)
+        content.update(self.item.dense.scores())
+        return {**content, "seconds_per_frame": self.item.seconds_per_frame}
 
 
 def choose_frames(counts: FrameCounts, limit: int) -> list[tuple[int, FrameCount]]:
     """Frames to show, with their rank (1 = most mistakes): the worst, and a third spread over the ordinary ones."""
-    ranked = list(enumerate(counts.worst_first(), start=1))
+    return _some(counts.worst_first(), limit)
+
+
+def _least_alike(dense: DenseResults, tokens: Sequence[str], limit: int) -> list[tuple[int, FrameCount]]:
+    """As `choose_frames` where there are no boxes to count: ranked by how much of map and occupancy is wrong."""
+    ranked = sorted(tokens, key=lambda token: -dense.wrong_share.get(token, 0.0))
+    return _some([FrameCount(token=token, matched=0, missed=0, false=0) for token in ranked], limit)
+
+
+def _some(worst_first: Sequence[FrameCount], limit: int) -> list[tuple[int, FrameCount]]:
+    ranked = list(enumerate(worst_first, start=1))
     if len(ranked) <= limit:
         return ranked
     num_worst = limit - limit // 3
@@ -125,26 +163,55 @@ def _shown(boxes: ScoredBoxes, chosen: Sequence[Any], T_global_ego: np.ndarray) 
     return ShownBoxes(detections=to_boxes_ego(chosen, T_global_ego), counted=counted)
 
 
+def _boxes_of_frames(
+    boxes: ScoredBoxes | None, frames: NuScenesFrames, shown: Sequence[tuple[int, FrameCount]]
+) -> dict[str, tuple[ShownBoxes, ShownBoxes]]:
+    if boxes is None:
+        return {}
+    of_frames = {}
+    for _, count in shown:
+        T_global_ego = _pose(frames, count.token)
+        best = [box for box in boxes.predictions[count.token] if box.detection_score >= MIN_SHOWN_SCORE]
+        best = sorted(best, key=lambda box: -box.detection_score)[:MAX_SHOWN_BOXES]
+        truth = _shown(boxes, boxes.ground_truth[count.token], T_global_ego)
+        of_frames[count.token] = truth, _shown(boxes, best, T_global_ego)
+    return of_frames
+
+
+def _uncounted(truth: Annotations | None) -> ShownBoxes:
+    """Annotated boxes of a frame in which no model looked for them."""
+    if truth is None:
+        return ShownBoxes(detections=Detections.empty(), counted=np.zeros(0, bool))
+    scores = np.full(len(truth.boxes), -1.0, np.float32)
+    detections = Detections(boxes=truth.boxes, scores=scores, attribute_index=truth.attribute_index)
+    return ShownBoxes(detections=detections, counted=np.zeros(len(truth.boxes), bool))
+
+
 def _save_frames(
     folder: Path,
     frames: NuScenesFrames,
+    labellers: Sequence[Labeller],
     shown: Sequence[tuple[int, FrameCount]],
-    truth: Mapping[str, ShownBoxes],
-    predictions: Mapping[str, Mapping[str, ShownBoxes]],
+    rows: Mapping[str, _Row],
 ) -> None:
     """Write all shown frames to a new folder, then put it in the place of the old one."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         for rank, count in shown:
-            frame = frames[frames.index_of(count.token)]
+            token = count.token
+            frame = labelled(frames[frames.index_of(token)], labellers)
+            boxes = {name: row.boxes[token] for name, row in rows.items() if token in row.boxes}
+            predicted: dict[str, Rasters] = {name: row.item.dense.rasters.get(token, {}) for name, row in rows.items()}
+            is_dense = any(predicted.values())
             save_frame(
                 fresh,
                 frame,
                 rank=rank,
                 count=count,
-                truth=truth[count.token],
-                predictions=predictions[count.token],
+                truth=next(iter(boxes.values()))[0] if boxes else _uncounted(frame.annotations),
+                predictions={name: found for name, (_, found) in boxes.items()},
+                rasters={TRUTH: true_rasters(frame.annotations), **predicted} if is_dense else {},
             )
         if folder.exists():
             shutil.rmtree(folder)
@@ -155,25 +222,21 @@ def _save_frames(
 
 
 def _content(
-    to_score: Mapping[str, ToScore],
+    rows: Mapping[str, _Row],
     frames: NuScenesFrames,
     tokens: Sequence[str],
-    scores: Mapping[str, DetectionScores],
-    counts: Mapping[str, FrameCounts],
+    without_labels: Mapping[str, str],
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
-    results = {}
-    for name, value in scores.items():
-        row = asdict(value)
-        del row["curves"]
-        row["score_threshold"], row["f1"] = counts[name].score_threshold, counts[name].f1
-        row["matched"] = sum(frame.matched for frame in counts[name].frames)
-        row["missed"] = sum(frame.missed for frame in counts[name].frames)
-        row["false"] = sum(frame.false for frame in counts[name].frames)
-        row["seconds_per_frame"] = to_score[name].seconds_per_frame
-        results[name] = row
+    results = {name: row.content() for name, row in rows.items()}
+    first = next(iter(rows.values()))
+    protocols = [PROTOCOL] if first.scores is not None else []
+    protocols += [protocol for scores in first.item.dense.scores().values() for protocol in scores]
+    predicted = first.item.dense.tasks
     return {
-        "protocol": PROTOCOL,
+        "protocol": protocols[0] if protocols else None,
+        "protocols": protocols,
+        "not_scored": {task: reason for task, reason in without_labels.items() if task in predicted},
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "bevstack_version": bevstack.__version__,
         "data": {

@@ -10,10 +10,12 @@ import orjson
 from markupsafe import Markup
 
 import bevstack
+from bevstack.data.bird_rasters import Colour
 from bevstack.data.class_names import CAMERA_NAMES, DETECTION_CLASSES
 from bevstack.evaluation.frame_counts import MATCH_DISTANCE_M
 from bevstack.report.charts import Line, line_chart
 from bevstack.report.content import ReportContent
+from bevstack.report.dense_tasks import dense_sections, ground_kinds
 
 CLASS_COLOURS = {
     "car": "#4ea1ff",
@@ -29,6 +31,9 @@ CLASS_COLOURS = {
 }
 """Told apart on the dark ground of the viewer and on pictures."""
 
+_OBJECT_RGB: dict[str, Colour] = {
+    name: (int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)) for name, colour in CLASS_COLOURS.items()
+}
 _DISTANCE_COLOURS = {"0.5": "var(--c1)", "1.0": "var(--c2)", "2.0": "var(--c3)", "4.0": "var(--c4)"}
 _ERROR_UNITS = {"ATE": "m", "ASE": "1 - IoU", "AOE": "rad", "AVE": "m/s", "AAE": "1 - accuracy"}
 _MIN_ERROR_RANGE = 0.1
@@ -49,11 +54,15 @@ def render(content: ReportContent) -> str:
     )
     environment.filters["number"] = _number
     primary = next(iter(content.metrics["results"])) if content.metrics else None
+    result = content.metrics["results"][primary] if content.metrics and primary else {}
+    folder = Path(__file__).parent
     return environment.get_template("report.html").render(
         content=content,
         metrics=content.metrics,
         primary=primary,
-        result=content.metrics["results"][primary] if content.metrics and primary else None,
+        result=result,
+        has_boxes="nds" in result,
+        dense=dense_sections(content.metrics, _OBJECT_RGB),
         classes=[(name, name.replace("_", " "), CLASS_COLOURS[name]) for name in DETECTION_CLASSES],
         errors=list(_ERROR_UNITS.items()),
         error_titles=_ERROR_TITLES,
@@ -62,8 +71,8 @@ def render(content: ReportContent) -> str:
         error_charts=_error_charts(content, primary),
         training_charts=_training_charts(content.training),
         viewer_json=_script_json(_viewer_data(content, primary)) if content.frames else None,
-        style=(Path(__file__).parent / "report.css").read_text(),
-        script=(Path(__file__).parent / "viewer.js").read_text(),
+        style=(folder / "report.css").read_text(),
+        script="".join((folder / name).read_text() for name in ("ground.js", "viewer.js")),
         version=bevstack.__version__,
     )
 
@@ -91,7 +100,9 @@ def _viewer_data(content: ReportContent, primary: str | None) -> dict[str, Any]:
         "cameras": list(CAMERA_NAMES),
         "rows": list(content.metrics["results"]),
         "primary": primary,
-        "thresholds": {name: row["score_threshold"] for name, row in content.metrics["results"].items()},
+        "thresholds": {name: row.get("score_threshold", 0.0) for name, row in content.metrics["results"].items()},
+        "has_boxes": "nds" in content.metrics["results"][primary],
+        "ground": ground_kinds(_OBJECT_RGB),
         "match_distance_m": MATCH_DISTANCE_M,
         "frames": content.frames,
     }

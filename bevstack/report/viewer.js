@@ -24,6 +24,7 @@ function startViewer(data) {
   const shown = (layer) => byId("layer-" + layer).checked;
   let order = frames.map((_, k) => k);
   let hoverBoxes = [];
+  const ground = groundLayer(data.ground, frames, () => draw());
 
   // ------------------------------------------------------------ matching, by the rule of the counts in the metrics
   function matches(frame, row, minScore) {
@@ -97,7 +98,7 @@ function startViewer(data) {
     return [[l, w], [l, -w], [-l, -w], [-l, w]].map(([a, b]) => [box[X] + a * c - b * s, box[Y] + a * s + b * c]);
   }
 
-  function drawBev(frame, list) {
+  function drawBev(frame, list, picture) {
     const canvas = byId("bev"), side = canvas.clientWidth || 480, ratio = Math.max(2, window.devicePixelRatio || 1);
     canvas.width = canvas.height = side * ratio;
     const g = canvas.getContext("2d"), scale = side / (2 * state.radius);
@@ -105,7 +106,12 @@ function startViewer(data) {
     const place = (x, y) => [side / 2 - y * scale, side / 2 - x * scale];
     g.fillStyle = "#0c1016";
     g.fillRect(0, 0, side, side);
-    g.lineWidth = 1; g.strokeStyle = "#222c38"; g.fillStyle = "#6b7888"; g.font = "10px system-ui, sans-serif";
+    if (picture) {
+      const [left, top] = place(picture.x[1], picture.y[1]), [right, bottom] = place(picture.x[0], picture.y[0]);
+      g.imageSmoothingEnabled = false;
+      g.drawImage(picture.canvas, left, top, right - left, bottom - top);
+    }
+    g.lineWidth = 1; g.strokeStyle = picture ? "rgba(150,165,185,.28)" : "#222c38"; g.fillStyle = "#6b7888"; g.font = "10px system-ui, sans-serif";
     const step = state.radius > 30 ? 10 : 5;
     for (let r = step; r < state.radius * 1.42; r += step) {
       g.beginPath(); g.arc(side / 2, side / 2, r * scale, 0, 2 * Math.PI); g.stroke();
@@ -113,6 +119,7 @@ function startViewer(data) {
     }
     if (shown("points")) {
       const xyz = pointsOf(frame), unit = frame.point_unit_m, dot = Math.max(1, scale * 0.11);
+      g.globalAlpha = picture ? 0.55 : 1;
       for (let k = 0; k < xyz.length; k += 3) {
         const [u, v] = place(xyz[k] * unit, xyz[k + 1] * unit);
         const level = Math.min(31, Math.max(0, Math.round(((xyz[k + 2] * unit + 0.5) / 4) * 31)));
@@ -120,6 +127,7 @@ function startViewer(data) {
         g.fillRect(u - dot / 2, v - dot / 2, dot, dot);
       }
     }
+    g.globalAlpha = 1;
     // The vehicle itself: origin at the rear axle.
     g.fillStyle = "#e8edf5";
     g.beginPath();
@@ -153,6 +161,7 @@ function startViewer(data) {
       }
     }
     g.globalAlpha = 1;
+    if (picture) { g.fillStyle = "#e6ebf2"; g.font = "600 12px system-ui, sans-serif"; g.fillText(picture.title, 10, 20); }
     hoverBoxes = list.map((item) => ({ item, place }));
   }
 
@@ -255,16 +264,18 @@ function startViewer(data) {
     const frame = frames[state.frame], result = matches(frame, state.row, state.score), list = drawList(frame, result);
     byId("frame-title").textContent = `${frame.scene_name} · rank ${frame.rank}`;
     byId("frame-description").textContent = [frame.description, frame.location].filter(Boolean).join(" · ");
-    byId("frame-counts").textContent = `${result.matched} matched, ${result.missed} missed, ${result.wrong} false`;
+    byId("frame-counts").textContent = data.has_boxes === false ? "" : `${result.matched} matched, ${result.missed} missed, ${result.wrong} false`;
     byId("score-value").textContent = state.score.toFixed(2);
     document.querySelectorAll("#frame-list button").forEach((button) => {
       const isCurrent = Number(button.dataset.frame) === state.frame;
       button.setAttribute("aria-current", isCurrent);
       if (isCurrent) { const box = button.closest("ol"), top = button.offsetTop - box.offsetTop; if (top < box.scrollTop || top > box.scrollTop + box.clientHeight - 50) box.scrollTop = top - 60; }
     });
-    drawBev(frame, list);
+    const picture = await ground.pictureOf(frame, state.row);
+    if (drawing !== state.drawing) return;
+    drawBev(frame, list, picture);
     if (!(await drawCameras(frame, list, drawing))) return;
-    Object.assign(root.dataset, { viewer: "drawn", frame: frame.token, matched: result.matched, missed: result.missed, wrong: result.wrong, boxes: list.length, pictures: byId("cameras").children.length });
+    Object.assign(root.dataset, { viewer: "drawn", frame: frame.token, matched: result.matched, missed: result.missed, wrong: result.wrong, boxes: list.length, pictures: byId("cameras").children.length, ground: picture ? picture.title : "nothing", cells: picture ? picture.cells : 0 });
     const nextFrame = frames[order[order.indexOf(state.frame) + 1]];
     if (nextFrame) nextFrame.cameras.forEach(imageOf);
   }
@@ -278,7 +289,7 @@ function startViewer(data) {
       const frame = frames[k], item = document.createElement("li"), button = document.createElement("button");
       const where = document.createElement("span"), place = document.createElement("span"), chips = document.createElement("span");
       where.className = "where"; where.textContent = frame.scene_name; place.textContent = "#" + frame.rank; where.append(place);
-      chips.className = "chips"; chips.textContent = `${frame.matched} matched · ${frame.missed} missed · ${frame.false} false`;
+      chips.className = "chips"; chips.textContent = data.has_boxes === false ? frame.location : `${frame.matched} matched · ${frame.missed} missed · ${frame.false} false`;
       button.type = "button"; button.dataset.frame = k; button.append(where, chips);
       button.addEventListener("click", () => { state.frame = k; draw(); });
       item.append(button);
@@ -325,6 +336,8 @@ function startViewer(data) {
     if (event.altKey || event.ctrlKey || event.metaKey || ["SELECT", "INPUT"].includes(event.target.tagName) && event.target.type !== "checkbox") return;
     if (event.key === "ArrowLeft") { event.preventDefault(); go(-1); }
     if (event.key === "ArrowRight") { event.preventDefault(); go(1); }
+    if (event.key === "g") ground.next();
+    if (event.key === "t") ground.swap();
   });
   const bev = byId("bev"), tooltip = byId("tooltip");
   bev.addEventListener("wheel", (event) => {
@@ -348,7 +361,9 @@ function startViewer(data) {
   window.addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(draw, 120); });
   fillList();
   state.frame = order[0];
-  chooseRow(data.primary);
+  state.score = data.thresholds[data.primary];
+  byId("score").value = state.score;
+  ground.start();
 }
 
 const dataElement = byId("viewer-data");

@@ -1,0 +1,75 @@
+"""The metrics of an evaluation as text on one screen."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bevstack.data.class_names import DETECTION_CLASSES
+
+_TITLES = {"map": "map segmentation", "occupancy": "occupancy"}
+
+
+def table(content: Mapping[str, Any]) -> str:
+    """All tasks of `metrics.json`, each under its protocol."""
+    data, results = content["data"], content["results"]
+    part = "" if data["num_frames"] == data["num_frames_of_split"] else f" of {data['num_frames_of_split']}"
+    lines = [f"{data['version']} {data['split']}, {data['num_frames']}{part} frames"]
+    if "nds" in next(iter(results.values())):
+        lines += ["", *_detection(content["protocols"][0], results)]
+    for task in _TITLES:
+        if all(task in row for row in results.values()):
+            lines += ["", *_dense(task, results)]
+        elif task in content["not_scored"]:
+            lines += ["", f"{_TITLES[task]} is predicted but not scored: {content['not_scored'][task]}"]
+    return "\n".join(lines)
+
+
+def _detection(protocol: str, results: Mapping[str, Any]) -> list[str]:
+    lines = [
+        f"{protocol:<20}{'NDS':>7}{'mAP':>7}{'mATE':>8}{'mASE':>7}{'mAOE':>7}{'mAVE':>7}{'mAAE':>7}{'s/frame':>9}",
+    ]
+    for name, row in results.items():
+        errors, seconds = row["errors"], row["seconds_per_frame"]
+        numbers = "".join(f"{errors[key]:>7.3f}" for key in ("mASE", "mAOE", "mAVE", "mAAE"))
+        time = "-" if seconds is None else f"{seconds:.2f}"
+        lines.append(f"{name:<20}{row['nds']:>7.3f}{row['mean_ap']:>7.3f}{errors['mATE']:>8.3f}{numbers}{time:>9}")
+    names = list(results)
+    lines += ["", f"{'AP':<22}{'boxes':>7}" + "".join(f"{name:>12}" for name in names) + f"   ({names[0]}) ATE    AOE"]
+    first = results[names[0]]
+    for name in DETECTION_CLASSES:
+        errors = first["class_errors"][name]
+        values = "".join(f"{results[row]['class_ap'][name]:>12.3f}" for row in names)
+        pad = " " * (len(names[0]) + 3)
+        count = first["num_ground_truth"][name]
+        lines.append(f"{name:<22}{count:>7}{values}{pad}{_cell(errors['ATE'], 7)}{_cell(errors['AOE'], 7)}")
+    absent = [name for name, count in first["num_ground_truth"].items() if count == 0]
+    if absent:
+        lines.append(f"no box of {', '.join(absent)} counts in this data: the protocol scores them AP 0 and errors 1")
+    return lines
+
+
+def _dense(task: str, results: Mapping[str, Any]) -> list[str]:
+    """Means, then classes, of a task with an IoU for each class; columns are the rows of the results."""
+    names = list(results)
+    first = results[names[0]][task]
+    lines = [f"{_TITLES[task]:<34}" + "".join(f"{name:>12}" for name in names)]
+    for protocol, numbers in first.items():
+        for key, text in (("mean_iou", "mIoU"), ("mean_iou_of_labelled", "mIoU of labelled classes"), ("iou", "IoU")):
+            if key in numbers and (key == "mean_iou" or protocol == next(iter(first))):
+                title = f"{protocol} {text}" if key == "mean_iou" else f"  {text}"
+                lines.append(f"{title:<34}{_values(results, names, task, protocol, key)}")
+    protocol = next(iter(first))
+    for name in first[protocol]["class_iou"]:
+        values = "".join(_cell(results[row][task][protocol]["class_iou"][name], 12) for row in names)
+        lines.append(f"    {name:<30}{values}")
+    absent = [name for name, value in first[protocol]["class_iou"].items() if value is None]
+    if absent:
+        lines.append(f"nothing of {', '.join(absent)} is in this data: not in the mean")
+    return lines
+
+
+def _values(results: Mapping[str, Any], names: Sequence[str], task: str, protocol: str, key: str) -> str:
+    return "".join(_cell(results[name][task][protocol][key], 12) for name in names)
+
+
+def _cell(value: float | None, width: int) -> str:
+    return f"{'-':>{width}}" if value is None else f"{value:>{width}.3f}"
