@@ -8,7 +8,8 @@ Letters: B frames, N cameras, P feature cells of all cameras together, D depth b
 M LiDAR points.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -60,16 +61,22 @@ class LiftSplat(nn.Module):
         out_channels: Channels on the grid.
         context_channels: Channels of each pixel that are splatted.
         depth_channels: Width of the depth network.
+        depth_net: Makes another depth network from `in_channels`, `stride`, `depth_bins` and `context_channels`, such
+            as `LidarDepthNet`; it is called with the features and the batch. `depth_channels`, `use_lidar_depth` and
+            `lidar_max_age_s` are then not read.
         depth_range_m: Nearest and farthest depth along the optical axis.
         depth_bins: Number of bins.
         depth_growth: How much wider far bins are, see `DepthBins`.
         refine_layers: Number of 3x3 convolutions on the grid after the splat, which close the gaps between rays.
+        splats_per_cell: Features are splatted into cells so many times finer along each side, a power of two; some of
+            the refining convolutions then have a stride.
+        splat_z_range_m: Heights that are splatted; None for the z range of the grid.
         use_lidar_depth: Whether LiDAR depth helps the depth network. Frames without LiDAR still work.
         lidar_max_age_s: Older points do not count as depth: what moves has left its place.
         pool: Implementation of the pooling, see `voxel_pool`.
 
     Raises:
-        ValueError: a depth range or count that makes no bins, or no refining layer.
+        ValueError: a depth range or count that makes no bins, too few refining layers, or cells that cannot be split.
     """
 
     def __init__(
@@ -81,18 +88,33 @@ class LiftSplat(nn.Module):
         out_channels: int = 32,
         context_channels: int = 32,
         depth_channels: int = 64,
+        depth_net: Callable[..., nn.Module] | None = None,
         depth_range_m: tuple[float, float] = (1.0, 60.0),
         depth_bins: int = 59,
         depth_growth: float = 0.0,
         refine_layers: int = 1,
+        splats_per_cell: int = 1,
+        splat_z_range_m: Sequence[float] | None = None,
         use_lidar_depth: bool = True,
         lidar_max_age_s: float = 0.15,
         pool: PoolBackend = "auto",
     ) -> None:
         super().__init__()
-        if refine_layers < 1:
-            raise ValueError(f"refine_layers={refine_layers} must be 1 or more: a splat leaves gaps")
+        strides = splats_per_cell.bit_length() - 1
+        if splats_per_cell != 2**strides:
+            raise ValueError(f"splats_per_cell={splats_per_cell} must be 1, 2, 4, ...")
+        if refine_layers < max(1, strides):
+            raise ValueError(
+                f"refine_layers={refine_layers} must be {max(1, strides)} or more: a splat leaves gaps, and each "
+                "halving of the splatted cells needs a layer"
+            )
         self.grid = grid
+        self.splat_grid = BevGrid(
+            x_range_m=grid.x_range_m,
+            y_range_m=grid.y_range_m,
+            z_range_m=splat_z_range_m or grid.z_range_m,
+            cell_m=grid.cell_m / splats_per_cell,
+        )
         self.stride = stride
         self.out_channels = out_channels
         self.context_channels = context_channels
@@ -101,16 +123,29 @@ class LiftSplat(nn.Module):
         self.pool = pool
         self._depth_range_m = (float(depth_range_m[0]), float(depth_range_m[1]))
         self.bins = DepthBins(range_m=depth_range_m, count=depth_bins, growth=depth_growth)
-        hint_channels = depth_bins if use_lidar_depth else 0
-        self.depth_net = nn.Sequential(
-            _conv_norm_relu(in_channels + hint_channels, depth_channels),
-            _conv_norm_relu(depth_channels, depth_channels),
-            nn.Conv2d(depth_channels, depth_bins + context_channels, 1),
-        )
-        # A measured depth counts from the first step on; how much is learned.
-        self.hint_gain = nn.Parameter(torch.tensor(4.0), requires_grad=use_lidar_depth)
+        self.depth_net: Any
+        self._has_own_depth_net = depth_net is not None
+        if depth_net is not None:
+            self.depth_net = depth_net(
+                in_channels=in_channels, stride=stride, depth_bins=depth_bins, context_channels=context_channels
+            )
+        else:
+            hint_channels = depth_bins if use_lidar_depth else 0
+            self.depth_net = nn.Sequential(
+                _conv_norm_relu(in_channels + hint_channels, depth_channels),
+                _conv_norm_relu(depth_channels, depth_channels),
+                nn.Conv2d(depth_channels, depth_bins + context_channels, 1),
+            )
+            # A measured depth counts from the first step on; how much is learned.
+            self.hint_gain = nn.Parameter(torch.tensor(4.0), requires_grad=use_lidar_depth)
         widths = [context_channels, *[out_channels] * refine_layers]
-        self.refine = nn.Sequential(*(_conv_norm_relu(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+        first_strided = min(1, refine_layers - strides)  # the first layer sees the fine cells, where it can
+        self.refine = nn.Sequential(
+            *(
+                _conv_norm_relu(a, b, stride=2 if first_strided <= index < first_strided + strides else 1)
+                for index, (a, b) in enumerate(zip(widths, widths[1:], strict=False))
+            )
+        )
 
     def forward(self, features: Float[Tensor, "B N C h w"], batch: Batch) -> BevFeatures:
         """Features on the grid; `valid` where the frustum of a present camera reaches."""
@@ -123,6 +158,8 @@ class LiftSplat(nn.Module):
         self, features: Float[Tensor, "B N C h w"], batch: Batch
     ) -> tuple[Float[Tensor, "B N D h w"], Float[Tensor, "B N E h w"]]:
         """Depth logits and the vector to splat, for each feature cell."""
+        if self._has_own_depth_net:
+            return self.depth_net(features, batch)
         inputs = features.flatten(0, 1)
         hint = self.lidar_depth(batch, features.shape[-2:]) if self.use_lidar_depth else None
         if hint is not None:
@@ -136,8 +173,8 @@ class LiftSplat(nn.Module):
     def splat(
         self, depth: Float[Tensor, "B N D h w"], context: Float[Tensor, "B N E h w"], batch: Batch
     ) -> Float[Tensor, "B E Y X"]:
-        """Context of every feature cell, spread over the grid by its depth distribution and summed."""
-        rows, columns = self.grid.shape_yx
+        """Context of every feature cell, spread over the splatted cells by its depth distribution and summed."""
+        rows, columns = self.splat_grid.shape_yx
         pooled = voxel_pool(
             depth.permute(0, 1, 3, 4, 2).flatten(0, 3),  # (P, D)
             context.permute(0, 1, 3, 4, 2).flatten(0, 3),  # (P, E)
@@ -168,7 +205,7 @@ class LiftSplat(nn.Module):
         return seen.view(batch.batch_size, 1, *self.grid.shape_yx)
 
     def frustum_cells(self, batch: Batch, feature_size: Sequence[int]) -> Int[Tensor, "P D"]:
-        """Flat cell (frame, row, column) of every feature cell centre at every bin centre; -1 outside the grid.
+        """Flat splatted cell (frame, row, column) of every feature cell centre at every bin centre; -1 outside.
 
         Exact for every 3x3 K and 4x4 T_ego_cam, so image and world augmentation are already inside.
         """
@@ -189,9 +226,9 @@ class LiftSplat(nn.Module):
             depth_m[None].expand(num_pixels, -1).reshape(1, 1, -1).expand(*batch.K_cam.shape[:2], -1),
         )
         points_ego = transform_points(batch.T_ego_cam.float(), points_cam)  # (B, N, h w D, 3)
-        cells = self.grid.to_cells(points_ego[..., :2]).floor().long()
-        rows, columns = self.grid.shape_yx
-        z_low, z_high = self.grid.z_range_m
+        cells = self.splat_grid.to_cells(points_ego[..., :2]).floor().long()
+        rows, columns = self.splat_grid.shape_yx
+        z_low, z_high = self.splat_grid.z_range_m
         x, y, z = cells[..., 0], cells[..., 1], points_ego[..., 2]
         inside = (x >= 0) & (x < columns) & (y >= 0) & (y < rows) & (z >= z_low) & (z < z_high)
         inside = inside & batch.camera_mask[..., None]
@@ -216,9 +253,9 @@ class LiftSplat(nn.Module):
         return counts / counts.sum(dim=2, keepdim=True).clamp_min(1)
 
 
-def _conv_norm_relu(in_channels: int, out_channels: int) -> nn.Sequential:
+def _conv_norm_relu(in_channels: int, out_channels: int, *, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+        nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     )

@@ -15,9 +15,9 @@ from jaxtyping import Float, Int
 from spconv.pytorch import ops
 from torch import Tensor, nn
 
-from bevstack.perception.lidar.voxelize import VoxelBackend, voxel_means
+from bevstack.perception.lidar.voxelize import VoxelBackend, spread_sample, voxel_means
 from bevstack.types.batch import Batch
-from bevstack.types.bev import BevFeatures, BevGrid
+from bevstack.types.bev import ActiveVoxels, BevFeatures, BevGrid
 from bevstack.types.frame import PointIndex
 
 _LOGGER = logging.getLogger(__name__)
@@ -63,11 +63,18 @@ class SparseVoxelEncoder(nn.Module):
         channels: Channels of each stage.
         voxel_height_m: Height of a voxel before any stride.
         blocks: Residual blocks in each stage.
-        out_channels: Channels of each remaining height slice after the last convolution, which halves the height only.
+        slice_channels: Channels of each remaining height slice after the last convolution, which halves the height
+            only.
+        voxel_levels: Also hand on which voxels are occupied after the last stage, before that convolution, as M3Net's
+            occupancy queries want them (`BevFeatures.voxels`). It must be the number of levels there, 5 of 40 voxels
+            with four stages; None: not.
+        max_points_per_voxel: Only the first so many points of a voxel count; None for all.
+        max_voxels: At most so many voxels in a frame, in training and in evaluation, see `spread_sample`; None for no
+            limit.
         pool: Implementation of the voxel means, see `voxel_means`.
 
     Raises:
-        ValueError: the height range is not a whole number of voxels.
+        ValueError: the height range is not a whole number of voxels, or a limit or number of levels that does not fit.
     """
 
     def __init__(
@@ -78,6 +85,9 @@ class SparseVoxelEncoder(nn.Module):
         voxel_height_m: float = 0.2,
         blocks: int = 2,
         slice_channels: int = 128,
+        voxel_levels: int | None = None,
+        max_points_per_voxel: int | None = None,
+        max_voxels: tuple[int, int] | None = None,
         pool: VoxelBackend = "auto",
     ) -> None:
         super().__init__()
@@ -85,8 +95,12 @@ class SparseVoxelEncoder(nn.Module):
         levels = height_m / voxel_height_m
         if levels < 1 or abs(levels - round(levels)) > 1e-6:
             raise ValueError(f"z_range_m={grid.z_range_m} is not a whole number of {voxel_height_m} m voxels")
+        if any(most is not None and most < 1 for most in (max_points_per_voxel, *(max_voxels or ()))):
+            raise ValueError(f"max_points_per_voxel={max_points_per_voxel}, max_voxels={max_voxels} must be 1 or more")
         self.grid = grid
         self.pool = pool
+        self.voxel_levels = voxel_levels
+        self.max_points_per_voxel, self.max_voxels = max_points_per_voxel, max_voxels
         self.total_stride = 2 ** (len(channels) - 1)
         self.voxel_m = (grid.cell_m / self.total_stride, grid.cell_m / self.total_stride, voxel_height_m)
         rows, columns = grid.shape_yx
@@ -117,20 +131,29 @@ class SparseVoxelEncoder(nn.Module):
         self.out_channels = slice_channels * ((depth - 3) // 2 + 1)
         if depth < 3:
             raise ValueError(f"{round(levels)} voxel levels are too few for {len(channels)} stages: lower them")
+        if voxel_levels not in (None, depth):
+            raise ValueError(f"voxel_levels={voxel_levels} must be {depth}, the levels after the last stage, or null")
 
     def forward(self, batch: Batch) -> BevFeatures:
         """Features on the grid; zero and not valid in frames without a LiDAR."""
         present = batch.lidar_mask[:, None, None, None]
         indices, features = self.voxels(batch)
+        active = indices.new_zeros((0, 4))
         if len(features) > self.training:
             sparse = spconv.SparseConvTensor(features, indices, list(self.shape_zyx), batch.batch_size)
             sparse = self.stem(sparse)
             for stage in self.stages:
                 sparse = stage(sparse)
+            active = sparse.indices
             data = torch.where(present, _height_in_channels(self.flatten_height(sparse)), 0.0)
         else:
             data = features.new_zeros((batch.batch_size, self.out_channels, *self.grid.shape_yx))
-        return BevFeatures(data=data, valid=present.expand(-1, 1, *self.grid.shape_yx).contiguous(), grid=self.grid)
+        return BevFeatures(
+            data=data,
+            valid=present.expand(-1, 1, *self.grid.shape_yx).contiguous(),
+            grid=self.grid,
+            voxels=None if self.voxel_levels is None else _active_voxels(active, self.voxel_levels),
+        )
 
     @torch.no_grad()
     def voxels(self, batch: Batch) -> tuple[Int[Tensor, "V 4"], Float[Tensor, "V 5"]]:
@@ -145,7 +168,11 @@ class SparseVoxelEncoder(nn.Module):
         cells, points = cells[keep], points[keep]
         frame = batch.point_frame_index[keep].long()
         key = ((frame * depth + cells[:, 2]) * rows + cells[:, 1]) * columns + cells[:, 0]
-        keys, means, _ = voxel_means(points, key, backend=self.pool)
+        keys, means, _ = voxel_means(points, key, max_points=self.max_points_per_voxel, backend=self.pool)
+        if self.max_voxels is not None:
+            most = self.max_voxels[0 if self.training else 1]
+            is_kept = spread_sample(keys, keys // (depth * rows * columns), batch.batch_size, most)
+            keys, means = keys[is_kept], means[is_kept]
         x, rest = keys % columns, keys // columns
         y, rest = rest % rows, rest // rows
         indices = torch.stack((rest // depth, rest % depth, y, x), dim=1).int()
@@ -156,6 +183,14 @@ class SparseVoxelEncoder(nn.Module):
         scale[PointIndex.INTENSITY] = 1 / 255
         scale[PointIndex.AGE_S] = 2.0
         return indices, means * scale
+
+
+def _active_voxels(indices_bzyx: Int[Tensor, "V 4"], num_levels: int) -> ActiveVoxels:
+    """Sites of a sparse tensor, sorted by frame, row, column and level."""
+    frame, z, y, x = indices_bzyx.long().unbind(1)
+    size = [int(part.max()) + 1 if len(part) else 1 for part in (y, x)]
+    order = torch.argsort(((frame * size[0] + y) * size[1] + x) * num_levels + z)
+    return ActiveVoxels(index_byxz=torch.stack((frame, y, x, z), dim=1)[order], num_levels=num_levels)
 
 
 def _height_in_channels(sparse: spconv.SparseConvTensor) -> Float[Tensor, "B C Y X"]:

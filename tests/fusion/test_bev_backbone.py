@@ -52,3 +52,16 @@ def test_a_grid_that_does_not_divide_by_the_strides_is_refused() -> None:
 def test_lists_of_different_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="one length"):
         make_backbone(depths=(1, 2))
+
+
+def test_recomputing_in_the_backward_pass_changes_neither_gradients_nor_running_statistics() -> None:
+    plain, frugal = make_backbone().train(), make_backbone(checkpoint=True).train()
+    frugal.load_state_dict(plain.state_dict())
+    given = bev()
+    for backbone in (plain, frugal):
+        backbone(given).data.square().mean().backward()
+    for ours, theirs in zip(frugal.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+    for key, value in plain.state_dict().items():
+        torch.testing.assert_close(frugal.state_dict()[key], value, msg=key)
+    assert all(norm.momentum == 0.1 for norm in frugal.modules() if isinstance(norm, torch.nn.BatchNorm2d))
