@@ -23,7 +23,7 @@ from bevstack.perception.heads.deformable_attention import DeformableAttention
 from bevstack.perception.heads.joint_types import Decoded, Queries, Stem
 from bevstack.perception.heads.occupancy_losses import CountsName, OccupancyLoss, Supervision
 from bevstack.perception.heads.occupancy_volume import OccupancyVolume, volume_over
-from bevstack.perception.heads.voxel_resample import VoxelTaps, resampled_block, voxel_taps
+from bevstack.perception.heads.voxel_resample import VoxelRaster, resampled
 from bevstack.types.batch import Labels
 from bevstack.types.bev import BevGrid, VoxelGrid
 from bevstack.types.scene import Occupancy
@@ -44,20 +44,11 @@ class OccupancyContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OccupancyOutput:
-    """Raw output on a coarse raster; logits of the wanted voxels lie between its centres."""
+    """Raw output on a raster; the logits of the wanted voxels lie between its centres."""
 
-    logits: Float[Tensor, "B Z Y X K"]
-    low_m: tuple[float, float, float]
-    """Lower corner (x, y, z) of the raster in `ego`."""
-    size_m: tuple[float, float, float]
-    """Size (x, y, z) of its voxels."""
+    logits: VoxelRaster
     grid: VoxelGrid
     """The wanted voxels."""
-
-    def taps(self) -> VoxelTaps:
-        """Where the wanted voxels lie in the raster."""
-        z, y, x = self.logits.shape[1:4]
-        return voxel_taps(self.grid, low_m=self.low_m, size_m=self.size_m, count=(x, y, z), device=self.logits.device)
 
 
 class OccupancyReadout(nn.Module):
@@ -114,7 +105,7 @@ class OccupancyReadout(nn.Module):
         if len(sub_voxels) != 3 or min(sub_voxels) < 1:
             raise ValueError(f"sub_voxels={tuple(sub_voxels)} must be three numbers of 1 or more, along x, y and z")
         self.output_grid, self.levels, self.crop_margin = output_grid, levels, crop_margin
-        self.sub_voxels = tuple(sub_voxels)
+        self.sub_voxels = (sub_voxels[0], sub_voxels[1], sub_voxels[2])
         self.position = VoxelPosition(levels=levels, channels=channels)
         self.mask_token = nn.Parameter(torch.zeros(channels))
         self.column = nn.Linear(channels, levels * channels) if residual_bev else None
@@ -193,10 +184,9 @@ class OccupancyReadout(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, position, reference, shape)
         needed = tokens.unflatten(1, shape)[:, *volume.needed_zyx]
-        fx, fy, fz = self.sub_voxels
-        fine = self.classify(needed).unflatten(-1, (fz, fy, fx, -1))  # (B, Z, Y, X, fz, fy, fx, K)
-        fine = fine.permute(0, 1, 4, 2, 5, 3, 6, 7).flatten(1, 2).flatten(2, 3).flatten(3, 4)
-        return OccupancyOutput(logits=fine, low_m=volume.low_m, size_m=volume.sub_voxel_m, grid=self.output_grid)
+        logits = self.classify(needed).unflatten(-1, (-1, len(OCCUPANCY_CLASSES)))
+        raster = VoxelRaster(values=logits, sub_voxels=self.sub_voxels, low_m=volume.low_m, size_m=volume.sub_voxel_m)
+        return OccupancyOutput(logits=raster, grid=self.output_grid)
 
     def _tokens(self, decoded: Decoded, volume: OccupancyVolume) -> Float[Tensor, "B S C"]:
         """Refined queries at their voxels, the learned token elsewhere, plus the feature of the column."""
@@ -218,25 +208,28 @@ class OccupancyReadout(nn.Module):
         Raises:
             ValueError: labels without occupancy, without the wanted mask, or on another grid.
         """
-        return self.criterion(output.logits, output.taps(), output.grid, labels)
+        return self.criterion(output.logits, output.grid, labels)
 
     @torch.no_grad()
     def decode(self, output: OccupancyOutput) -> list[Occupancy]:
         """The likeliest class of every voxel of the output grid."""
         return [
-            Occupancy(semantics=_likeliest(logits, output.taps(), output.grid), grid=output.grid)
-            for logits in output.logits
+            Occupancy(semantics=_likeliest(output.logits, frame, output.grid), grid=output.grid)
+            for frame in range(len(output.logits.values))
         ]
 
 
-def _likeliest(logits: Float[Tensor, "Z Y X K"], taps: VoxelTaps, grid: VoxelGrid) -> np.ndarray:
+def _likeliest(logits: VoxelRaster, frame: int, grid: VoxelGrid) -> np.ndarray:
     """Class of every voxel (U, V, W), in slabs along x: at full size the logits would take gigabytes."""
-    x_taps, y_taps, z_taps = taps
+    x_taps, y_taps, z_taps = logits.taps(grid)
+    dense = logits.dense(frame)
+    if not (x_taps.is_exact and y_taps.is_exact and z_taps.is_exact):
+        dense = dense.float()
     count_x, count_y, count_z = grid.shape_xyz
     step = max(1, _CHUNK_VOXELS // (count_y * count_z))
     semantics = np.empty(grid.shape_xyz, np.uint8)
     for start in range(0, count_x, step):
-        slab = resampled_block(logits.float(), (x_taps.part(start, start + step), y_taps, z_taps))
+        slab = resampled(dense, (x_taps.part(start, start + step), y_taps, z_taps))
         semantics[start : start + step] = slab.argmax(-1).to(torch.uint8).permute(2, 1, 0).cpu().numpy()
     return semantics
 

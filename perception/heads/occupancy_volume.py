@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from bevstack.perception.heads.voxel_resample import bounds_of
 from bevstack.types.bev import BevGrid, VoxelGrid
 
 
@@ -70,35 +71,18 @@ def volume_over(
     level_m = (grid.z_range_m[1] - grid.z_range_m[0]) / levels
     size_m = (grid.cell_m, grid.cell_m, level_m)
     count = (columns, rows, levels)
-    needed, kept, fine_m = [], [], []
-    for axis in range(3):
-        fine_m.append(size_m[axis] / sub_voxels[axis])
-        first, last = (
-            _coarse_cell(center_m, low_m[axis], fine_m[axis], sub_voxels[axis], count[axis], up=up)
-            for center_m, up in _outermost_centers(output, axis)
-        )
-        needed.append(slice(first, last + 1))
+    needed, kept = [], []
+    for axis, (low, high) in enumerate((output.x_range_m, output.y_range_m, output.z_range_m)):
+        ends_m = (low + output.voxel_m / 2, high - output.voxel_m / 2)
+        read = bounds_of(low_m[axis], size_m[axis], sub_voxels[axis], count[axis], ends_m)
         margin = count[axis] if crop_margin is None else crop_margin
-        kept.append(slice(max(0, first - margin), min(count[axis], last + 1 + margin)))
+        needed.append(read)
+        kept.append(slice(max(0, read.start - margin), min(count[axis], read.stop + margin)))
     inner = [slice(a.start - b.start, a.stop - b.start) for a, b in zip(needed, kept, strict=True)]
     corner = [low_m[axis] + needed[axis].start * size_m[axis] for axis in range(3)]
     return OccupancyVolume(
         range_zyx=(kept[2], kept[1], kept[0]),
         needed_zyx=(inner[2], inner[1], inner[0]),
         low_m=(corner[0], corner[1], corner[2]),
-        sub_voxel_m=(fine_m[0], fine_m[1], fine_m[2]),
+        sub_voxel_m=(size_m[0] / sub_voxels[0], size_m[1] / sub_voxels[1], size_m[2] / sub_voxels[2]),
     )
-
-
-def _outermost_centers(output: VoxelGrid, axis: int) -> tuple[tuple[float, bool], tuple[float, bool]]:
-    """Centres of the first and the last voxel, and whether the neighbour above or below is read."""
-    low, high = (output.x_range_m, output.y_range_m, output.z_range_m)[axis]
-    return (low + output.voxel_m / 2, False), (high - output.voxel_m / 2, True)
-
-
-def _coarse_cell(center_m: float, low_m: float, fine_m: float, per_cell: int, count: int, *, up: bool) -> int:
-    """The coarse voxel that holds the fine one next to a place, below it or above it, on the grid."""
-    place = (center_m - low_m) / fine_m - 0.5
-    place = min(max(place, 0.0), count * per_cell - 1.0)
-    fine = math.ceil(place - 1e-4) if up else math.floor(place + 1e-4)
-    return fine // per_cell

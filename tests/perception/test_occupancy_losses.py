@@ -15,13 +15,19 @@ from bevstack.perception.heads.occupancy_losses import (
     scene_class_affinity,
     weights_of,
 )
-from bevstack.perception.heads.voxel_resample import voxel_taps
+from bevstack.perception.heads.voxel_resample import VoxelRaster
 from bevstack.types.batch import Labels
 from bevstack.types.bev import VoxelGrid
 
 GRID = VoxelGrid(x_range_m=(-2.0, 2.0), y_range_m=(-1.0, 1.0), z_range_m=(0.0, 1.0), voxel_m=0.5)
 """8 x 4 x 2 voxels."""
-TAPS = voxel_taps(GRID, low_m=GRID.low_m, size_m=(0.5, 0.5, 0.5), count=GRID.shape_xyz)
+
+
+def raster_of(logits: torch.Tensor) -> VoxelRaster:
+    """Logits (B, Z, Y, X, K) on voxels of half a metre from the corner of the grid."""
+    return VoxelRaster(
+        values=logits.unsqueeze(4), sub_voxels=(1, 1, 1), low_m=(-2.0, -1.0, 0.0), size_m=(0.5, 0.5, 0.5)
+    )
 
 
 def labels_of(semantics: torch.Tensor, camera: torch.Tensor | None = None, lidar: torch.Tensor | None = None) -> Labels:
@@ -170,19 +176,18 @@ def test_a_sample_of_a_full_grid_is_half_occupied_and_never_unknown() -> None:
 
 def test_a_limit_above_the_known_voxels_changes_nothing() -> None:
     logits, labels = torch.randn(2, 2, 4, 8, 18), labels_of(random_semantics(2))
-    every = OccupancyLoss(supervise="all")(logits, TAPS, GRID, labels)
-    limited = OccupancyLoss(supervise="all", num_voxels=64)(logits, TAPS, GRID, labels)
+    every = OccupancyLoss(supervise="all")(raster_of(logits), GRID, labels)
+    limited = OccupancyLoss(supervise="all", num_voxels=64)(raster_of(logits), GRID, labels)
     assert all(torch.equal(every[name], limited[name]) for name in every)
 
 
 def test_the_loss_of_samples_is_on_average_near_that_of_all_voxels() -> None:
-    grid = VoxelGrid(x_range_m=(0.0, 10.0), y_range_m=(0.0, 10.0), z_range_m=(0.0, 2.5), voxel_m=0.5)
-    taps = voxel_taps(grid, low_m=(0.0, 0.0, 0.0), size_m=(0.5,) * 3, count=grid.shape_xyz)
+    grid = VoxelGrid(x_range_m=(-2.0, 8.0), y_range_m=(-1.0, 9.0), z_range_m=(0.0, 2.5), voxel_m=0.5)
     semantics = torch.where(torch.rand(1, 20, 20, 5) < 0.2, torch.randint(0, 3, (1, 20, 20, 5)), OCCUPANCY_FREE)
     logits = torch.randn(1, 5, 20, 20, 18) + logits_saying(semantics, 2.0)
-    every = OccupancyLoss(supervise="all")(logits, taps, grid, labels_of(semantics))
+    every = OccupancyLoss(supervise="all")(raster_of(logits), grid, labels_of(semantics))
     sampling = OccupancyLoss(supervise="all", num_voxels=500)
-    runs = [sampling(logits, taps, grid, labels_of(semantics)) for _ in range(40)]
+    runs = [sampling(raster_of(logits), grid, labels_of(semantics)) for _ in range(40)]
     for name, value in every.items():
         assert torch.stack([run[name] for run in runs]).mean() == pytest.approx(float(value), rel=0.03), name
 
@@ -193,8 +198,8 @@ def test_the_loss_of_samples_is_on_average_near_that_of_all_voxels() -> None:
 def test_a_perfect_output_has_almost_no_loss_and_a_wrong_one_has_much() -> None:
     semantics = random_semantics()
     loss = OccupancyLoss(supervise="all")
-    good = loss(logits_saying(semantics), TAPS, GRID, labels_of(semantics))
-    bad = loss(logits_saying((semantics + 1) % 18), TAPS, GRID, labels_of(semantics))
+    good = loss(raster_of(logits_saying(semantics)), GRID, labels_of(semantics))
+    bad = loss(raster_of(logits_saying((semantics + 1) % 18)), GRID, labels_of(semantics))
     assert all(0 <= value < 1e-4 for value in good.values())
     assert all(value > 0.5 for value in bad.values())
 
@@ -202,7 +207,7 @@ def test_a_perfect_output_has_almost_no_loss_and_a_wrong_one_has_much() -> None:
 def test_unknown_voxels_do_not_count() -> None:
     semantics, logits = random_semantics(), torch.randn(1, 2, 4, 8, 18, requires_grad=True)
     semantics[:, 5:] = OCCUPANCY_IGNORE
-    terms = OccupancyLoss(supervise="all")(logits, TAPS, GRID, labels_of(semantics))
+    terms = OccupancyLoss(supervise="all")(raster_of(logits), GRID, labels_of(semantics))
     sum(terms.values()).backward()
     assert not logits.grad[..., 5:, :].any() and logits.grad[..., :5, :].abs().sum(-1).min() > 0
 
@@ -212,16 +217,18 @@ def test_a_mask_restricts_what_is_learned(supervise: str) -> None:
     semantics, logits = random_semantics(), torch.randn(1, 2, 4, 8, 18)
     mask = torch.rand(semantics.shape) < 0.5
     labels = labels_of(semantics, **{supervise: mask})
-    masked = OccupancyLoss(supervise=supervise)(logits, TAPS, GRID, labels)  # type: ignore[arg-type]
+    masked = OccupancyLoss(supervise=supervise)(raster_of(logits), GRID, labels)  # type: ignore[arg-type]
     blanked = torch.where(mask, semantics, OCCUPANCY_IGNORE)
-    expected = OccupancyLoss(supervise="all")(logits, TAPS, GRID, labels_of(blanked))
+    expected = OccupancyLoss(supervise="all")(raster_of(logits), GRID, labels_of(blanked))
     assert all(torch.equal(masked[name], expected[name]) for name in expected)
 
 
 def test_labels_without_a_known_voxel_give_zero_with_a_gradient_path() -> None:
     logits = torch.randn(2, 2, 4, 8, 18, requires_grad=True)
-    terms = OccupancyLoss(supervise="all")(logits, TAPS, GRID, labels_of(torch.full((2, 8, 4, 2), OCCUPANCY_IGNORE)))
-    assert all(float(value) == 0 for value in terms.values())
+    terms = OccupancyLoss(supervise="all")(
+        raster_of(logits), GRID, labels_of(torch.full((2, 8, 4, 2), OCCUPANCY_IGNORE))
+    )
+    assert all(value.item() == 0 for value in terms.values())
     sum(terms.values()).backward()
     assert logits.grad is not None and not logits.grad.any()
 
@@ -230,8 +237,8 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_frames_that_have_labels() -> N
     semantics, logits = random_semantics(3), torch.randn(3, 2, 4, 8, 18)
     semantics[1] = OCCUPANCY_IGNORE
     loss = OccupancyLoss(supervise="all")
-    together = loss(logits, TAPS, GRID, labels_of(semantics))
-    alone = [loss(logits[i : i + 1], TAPS, GRID, labels_of(semantics[i : i + 1])) for i in (0, 2)]
+    together = loss(raster_of(logits), GRID, labels_of(semantics))
+    alone = [loss(raster_of(logits[i : i + 1]), GRID, labels_of(semantics[i : i + 1])) for i in (0, 2)]
     for name, value in together.items():
         torch.testing.assert_close(value, (alone[0][name] + alone[1][name]) / 2)
 
@@ -246,11 +253,11 @@ def test_class_weights_are_one_over_the_logarithm_of_the_counts() -> None:
 def test_wrong_labels_and_settings_are_refused_with_a_remedy() -> None:
     logits, labels = torch.randn(1, 2, 4, 8, 18), labels_of(random_semantics())
     with pytest.raises(ValueError, match="no occupancy: ask the data"):
-        OccupancyLoss()(logits, TAPS, GRID, replace(labels, occupancy=None))
+        OccupancyLoss()(raster_of(logits), GRID, replace(labels, occupancy=None))
     with pytest.raises(ValueError, match="needs labels with that mask"):
-        OccupancyLoss(supervise="camera")(logits, TAPS, GRID, labels)
+        OccupancyLoss(supervise="camera")(raster_of(logits), GRID, labels)
     with pytest.raises(ValueError, match="one format for both"):
-        OccupancyLoss(supervise="all")(logits, TAPS, GRID, labels_of(torch.zeros(1, 8, 4, 3)))
+        OccupancyLoss(supervise="all")(raster_of(logits), GRID, labels_of(torch.zeros(1, 8, 4, 3)))
     with pytest.raises(ValueError, match="num_voxels=1"):
         OccupancyLoss(num_voxels=1)
     with pytest.raises(ValueError, match="3 numbers"):
