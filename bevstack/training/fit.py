@@ -30,7 +30,7 @@ from bevstack.training.settings import Strategy, TrainerSettings
 from bevstack.training.tasks import tasks_of
 from bevstack.training.transfer import load_matching
 from bevstack.types import FrameSource
-from bevstack.weights_file import RUN_WEIGHTS, describe, read_checkpoint, write_weights
+from bevstack.weights_file import RUN_WEIGHTS, describe, read_checkpoint, weights_path, write_weights
 
 _LOG = logging.getLogger(__name__)
 
@@ -143,13 +143,16 @@ class _Run:
             raise ValueError(
                 "init_from is not set: this experiment goes on from another one, init_from=RUN; null starts afresh"
             )
-        path: list[str] = []
+        agreed = ["", ""]
         if self.is_first:
+            if self.config.init_from not in (None, "demo"):
+                # `latest` means the run before this one, and the stored configuration says which that was.
+                self.config.init_from = str(weights_path(self.config.init_from).resolve())
             made = create_run_folder(self.config.run_root, self.config.name, self.config, self.data_hash)
-            path = [str(made.path)]
-        return RunFolder(
-            Path(_from_first_process(path, self.processes.world_size, uses_gpu(self.settings.accelerator)))
-        ), None
+            agreed = [str(made.path), self.config.init_from or ""]
+        path, init_from = _from_first_process(agreed, self.processes.world_size, uses_gpu(self.settings.accelerator))
+        self.config.init_from = init_from or None
+        return RunFolder(Path(path)), None
 
     def train(self, folder: RunFolder, checkpoint: Path | None, stop_signals: list[int]) -> TrainingResult:
         """Fit, and leave the averaged weights in the folder."""
@@ -340,17 +343,16 @@ def _configured_hash(config: DictConfig) -> str:
     return data_hash(data.root, data.version, data.train_split)
 
 
-def _from_first_process(path: list[str], world_size: int, gpu: bool) -> str:
-    """The path that the first process has chosen, in all processes."""
+def _from_first_process(values: list[str], world_size: int, gpu: bool) -> list[str]:
+    """What the first process says, in all processes, which give lists of the same length."""
     if world_size == 1:
-        return path[0]
+        return values
     if not torch.distributed.is_initialized():  # the trainer finds it and makes no other
         if gpu:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         torch.distributed.init_process_group("nccl" if gpu else "gloo")
-    box = path or [""]
-    torch.distributed.broadcast_object_list(box, src=0)
-    return box[0]
+    torch.distributed.broadcast_object_list(values, src=0)
+    return values
 
 
 def _quieten_lightning() -> None:

@@ -68,7 +68,7 @@ def test_fewer_frames_than_a_batch_are_refused(tmp_path: Path) -> None:
 def test_fusion_starts_from_lidar_weights_and_says_what_is_fresh(tmp_path: Path) -> None:
     lidar = run_training(shrunk("lidar_small", tmp_path, *SHORT), sources={"train": some_frames(4)})
     said: list[str] = []
-    config = shrunk("fusion_small", tmp_path, *SHORT, f"init_from={lidar.folder}")
+    config = shrunk("fusion_small", tmp_path, *SHORT, f"init_from={lidar.folder.parents[1] / 'latest'}")
     run_training(config, sources={"train": some_frames(4)}, say=said.append)
     text = "\n".join(said)
     assert "encoders.camera: fresh" in text
