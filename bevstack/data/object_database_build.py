@@ -20,7 +20,7 @@ from tqdm import tqdm
 from bevstack.data.class_names import CAMERA_NAMES, DETECTION_CLASSES
 from bevstack.data.nuscenes import NuScenesFrames
 from bevstack.data.object_database import COLUMNS, MANIFEST_NAME, SCHEMA_VERSION, ObjectDatabase
-from bevstack.data.object_images import rectangle_in_camera
+from bevstack.data.object_images import rectangles_in_camera
 from bevstack.data.object_occupancy import voxels_of_object
 from bevstack.geometry.boxes import box_of_points, box_pose
 from bevstack.geometry.transforms import rigid_inverse, transform_points
@@ -177,6 +177,7 @@ class _Part:
             return
         annotations, points = frame.annotations, frame.lidar.points_ego
         boxes = annotations.boxes
+        views = [(camera, rectangles_in_camera(camera, boxes.rows)) for camera in frame.cameras]
         owner = box_of_points(points, boxes.rows)
         order = np.argsort(owner, kind="stable")
         bounds = np.searchsorted(owner[order], np.arange(len(boxes) + 1))
@@ -194,7 +195,7 @@ class _Part:
                 num_radar_points=annotations.num_radar_points[i],
             )
             self._append_many("point_first", points=_in_box_frame(box, mine))
-            self._add_patches(frame.cameras, box)
+            self._add_patches([(camera, seen[i]) for camera, seen in views if i in seen])
             voxels = np.zeros((0, 3), np.float32)
             if annotations.occupancy is not None:
                 self.voxel_m = annotations.occupancy.grid.voxel_m
@@ -221,16 +222,10 @@ class _Part:
             self.rows[name].append(rows)
             self.rows[counter].append(len(rows))
 
-    def _add_patches(self, cameras: tuple[CameraImage, ...], box: np.ndarray) -> None:
-        count = 0
-        for camera in cameras:
-            rectangle = rectangle_in_camera(camera, box)
-            if rectangle is None:
-                continue
-            u0, v0, u1, v1 = rectangle
-            jpeg = simplejpeg.encode_jpeg(
-                np.ascontiguousarray(camera.rgb[v0:v1, u0:u1]), _JPEG_QUALITY, colorsubsampling="444"
-            )
+    def _add_patches(self, views: list[tuple[CameraImage, tuple[int, int, int, int]]]) -> None:
+        for camera, (u0, v0, u1, v1) in views:
+            pixels = np.ascontiguousarray(camera.rgb[v0:v1, u0:u1])
+            jpeg = simplejpeg.encode_jpeg(pixels, _JPEG_QUALITY, colorsubsampling="444")
             self._append(
                 patch_camera=CAMERA_NAMES.index(camera.name),
                 patch_corner=(u0, v0),
@@ -238,8 +233,7 @@ class _Part:
                 patch_pose=camera.T_ego_cam,
             )
             self._append_many("patch_jpeg_first", patch_jpeg=np.frombuffer(jpeg, np.uint8))
-            count += 1
-        self._append(patch_first=count)
+        self._append(patch_first=len(views))
 
 
 _FLAT_COLUMNS = ("points", "voxels", "patch_jpeg")

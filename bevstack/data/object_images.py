@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32
 
 from bevstack.data.object_database import DatabaseObject, ImagePatch
 from bevstack.geometry.boxes import corners
@@ -30,32 +30,37 @@ _MAX_TURN_COS = float(np.cos(np.radians(15.0)))
 
 
 def corner_pixels(
-    K_cam: Float[np.ndarray, "3 3"], T_ego_cam: Float[np.ndarray, "4 4"], box: Float32[np.ndarray, "9"]
-) -> tuple[Float[np.ndarray, "8 2"], float] | None:
-    """Pixels of a box's corners and the depth of its centre; None where it reaches the camera's plane."""
-    corners_cam = transform_points(inverse(T_ego_cam), corners(box[None]).astype(np.float64)[0])
+    K_cam: Float[np.ndarray, "3 3"], T_ego_cam: Float[np.ndarray, "4 4"], boxes: Float32[np.ndarray, "N 9"]
+) -> tuple[Float[np.ndarray, "N 8 2"], Float[np.ndarray, " N"], Bool[np.ndarray, " N"]]:
+    """Pixels of the corners of boxes, depths of their centres, and whether they lie ahead of the camera altogether."""
+    corners_cam = transform_points(inverse(T_ego_cam), corners(boxes).reshape(-1, 3).astype(np.float64))
     pixels, depth_m = project(K_cam, corners_cam)
-    return (pixels, float(depth_m.mean())) if depth_m.min() >= _NEAR_M else None
+    depth_m = depth_m.reshape(-1, 8)
+    return pixels.reshape(-1, 8, 2), depth_m.mean(axis=1), depth_m.min(axis=1, initial=np.inf) >= _NEAR_M
 
 
-def rectangle_in_camera(camera: CameraImage, box: Float32[np.ndarray, "9"]) -> tuple[int, int, int, int] | None:
-    """Pixels (u0, v0, u1, v1), ends excluded, around a box in a picture; None where the camera does not really see it.
+def rectangles_in_camera(
+    camera: CameraImage, boxes: Float32[np.ndarray, "N 9"]
+) -> dict[int, tuple[int, int, int, int]]:
+    """For each box that a camera really sees, by its row, the pixels (u0, v0, u1, v1), ends excluded, around it.
 
-    At least a fifth of the box's outline must be inside, and four pixels each way.
+    At least a fifth of the box's outline must be inside of the picture, and four pixels each way.
     """
-    found = corner_pixels(camera.K_cam, camera.T_ego_cam, box)
-    if found is None:
-        return None
-    height, width = camera.rgb.shape[:2]
-    outline = cv2.convexHull(found[0].astype(np.float32))
-    picture = np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], np.float32)
-    shared_px = cv2.intersectConvexConvex(outline, picture)[0]
-    if shared_px <= _MIN_SHARE_IN_PICTURE * cv2.contourArea(outline):
-        return None
-    low, high = found[0].min(axis=0), found[0].max(axis=0)
-    u0, v0 = np.maximum(np.floor(low) - _MARGIN_PX, 0).astype(int).tolist()
-    u1, v1 = np.minimum(np.ceil(high) + 1 + _MARGIN_PX, (width, height)).astype(int).tolist()
-    return (u0, v0, u1, v1) if min(u1 - u0, v1 - v0) >= _MIN_SIDE_PX + 2 * _MARGIN_PX else None
+    pixels, _, is_ahead = corner_pixels(camera.K_cam, camera.T_ego_cam, boxes)
+    size = np.array(camera.rgb.shape[1::-1])
+    low, high = pixels.min(axis=1), pixels.max(axis=1)
+    touches = is_ahead & (high > 0).all(axis=1) & (low < size - 1).all(axis=1)
+    picture = np.array([[0, 0], [size[0] - 1, 0], size - 1, [0, size[1] - 1]], np.float32)
+    found = {}
+    for row in np.flatnonzero(touches).tolist():
+        outline = cv2.convexHull(pixels[row].astype(np.float32))
+        if cv2.intersectConvexConvex(outline, picture)[0] <= _MIN_SHARE_IN_PICTURE * cv2.contourArea(outline):
+            continue
+        u0, v0 = np.maximum(np.floor(low[row]) - _MARGIN_PX, 0).astype(int).tolist()
+        u1, v1 = np.minimum(np.ceil(high[row]) + 1 + _MARGIN_PX, size).astype(int).tolist()
+        if min(u1 - u0, v1 - v0) >= _MIN_SIDE_PX + 2 * _MARGIN_PX:
+            found[row] = (u0, v0, u1, v1)
+    return found
 
 
 def best_patch(item: DatabaseObject, camera: CameraImage) -> ImagePatch | None:
@@ -79,27 +84,23 @@ def paste_patches(
         pasted: what comes in, at its own place in `ego`.
         mix_up: weight of the patch; the rest is what was there.
     """
-    layers: list[tuple[float, np.ndarray, DatabaseObject | None, ImagePatch | None]] = []
-    for item in pasted:
-        patch = best_patch(item, camera) if rectangle_in_camera(camera, item.box) is not None else None
-        found = corner_pixels(camera.K_cam, camera.T_ego_cam, item.box)
-        if patch is not None and found is not None:
-            layers.append((found[1], found[0], item, patch))
-    if not layers:
+    boxes = np.concatenate((np.stack([item.box for item in pasted]), present))
+    patches = {row: best_patch(pasted[row], camera) for row in rectangles_in_camera(camera, boxes[: len(pasted)])}
+    patches = {row: patch for row, patch in patches.items() if patch is not None}
+    if not patches:
         return camera
-    for box in present:
-        found = corner_pixels(camera.K_cam, camera.T_ego_cam, box)
-        if found is not None:
-            layers.append((found[1], found[0], None, None))
-    rgb = camera.rgb.copy()
-    for _, pixels, item, patch in sorted(layers, key=lambda layer: -layer[0]):
-        region, mask = _outline(rgb, pixels)
-        if not mask.size:
+    pixels, depth_m, is_ahead = corner_pixels(camera.K_cam, camera.T_ego_cam, boxes)
+    rgb, is_changed = camera.rgb.copy(), np.zeros(camera.rgb.shape[:2], bool)
+    for row in np.argsort(-depth_m, kind="stable").tolist():
+        patch = patches.get(row)
+        if not is_ahead[row] or (patch is None and row < len(pasted)):
             continue
-        if item is None or patch is None:
+        region, mask = _outline(rgb, pixels[row])
+        if patch is not None:
+            _blend(rgb[region], mask, patch, _patch_map(boxes[row], patch, pixels[row], region), mix_up)
+            is_changed[region] |= mask
+        elif is_changed[region].any():
             rgb[region][mask] = camera.rgb[region][mask]
-        else:
-            _blend(rgb[region], mask, patch, _patch_map(item, patch, pixels, region), mix_up)
     return replace(camera, rgb=rgb)
 
 
@@ -118,23 +119,24 @@ def _outline(rgb: np.ndarray, pixels: np.ndarray) -> tuple[tuple[slice, slice], 
     if mask.size:
         # Far outside of the picture the drawing function's integers would overflow.
         outline = cv2.convexHull((pixels - (u0, v0)).clip(-30000, 30000).astype(np.float32))
-        cv2.fillConvexPoly(mask, np.round(outline).astype(np.int32), 1)
+        cv2.fillConvexPoly(mask, np.round(outline).astype(np.int32), (1,))
     return (slice(v0, v0 + mask.shape[0]), slice(u0, u0 + mask.shape[1])), mask.astype(bool)
 
 
 def _patch_map(
-    item: DatabaseObject, patch: ImagePatch, pixels: np.ndarray, region: tuple[slice, slice]
+    box: np.ndarray, patch: ImagePatch, pixels: np.ndarray, region: tuple[slice, slice]
 ) -> Float[np.ndarray, "2 3"]:
     """The affine map of patch pixels to pixels of a region of the target picture, by least squares over the corners."""
-    source = corner_pixels(patch.K_cam, patch.T_ego_cam, item.box)
-    assert source is not None  # otherwise there would be no patch
-    terms = np.column_stack((source[0] - patch.corner_px, np.ones(len(pixels))))
+    source = corner_pixels(patch.K_cam, patch.T_ego_cam, box[None])[0][0] - patch.corner_px
+    terms = np.column_stack((source, np.ones(len(source))))
     offset = np.array((region[1].start, region[0].start))
     return np.linalg.lstsq(terms, pixels - offset, rcond=None)[0].T
 
 
 def _blend(part: np.ndarray, mask: np.ndarray, patch: ImagePatch, A_img: np.ndarray, mix_up: float) -> None:
     """Mix a moved patch into part of a picture, in place, where the mask and the patch itself reach."""
+    if not mask.any():
+        return
     size = (part.shape[1], part.shape[0])
     moved = cv2.warpAffine(patch.rgb, A_img, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     reach = cv2.warpAffine(np.ones(patch.rgb.shape[:2], np.uint8), A_img, size, flags=cv2.INTER_NEAREST)

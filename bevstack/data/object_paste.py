@@ -15,7 +15,7 @@ from jaxtyping import Float32
 
 from bevstack.data.class_names import DETECTION_CLASSES
 from bevstack.data.object_database import DatabaseObject, ObjectDatabase
-from bevstack.data.object_images import best_patch, paste_patches, rectangle_in_camera
+from bevstack.data.object_images import best_patch, paste_patches, rectangles_in_camera
 from bevstack.data.object_occupancy import paste_voxels
 from bevstack.geometry.boxes import bev_iou, box_of_points, box_pose
 from bevstack.geometry.transforms import transform_points
@@ -122,7 +122,7 @@ class ObjectPaste:
 
 def _is_seen(item: DatabaseObject, cameras: Sequence[CameraImage]) -> bool:
     return any(
-        rectangle_in_camera(camera, item.box) is not None and best_patch(item, camera) is not None for camera in cameras
+        rectangles_in_camera(camera, item.box[None]) and best_patch(item, camera) is not None for camera in cameras
     )
 
 
@@ -131,9 +131,13 @@ def _paste_points(lidar: LidarSweep, pasted: Sequence[DatabaseObject]) -> LidarS
     points = lidar.points_ego
     boxes = np.stack([item.box for item in pasted])
     oldest_s = float(points[:, PointIndex.AGE_S].max(initial=0.0)) + _AGE_TOLERANCE_S
-    parts = [points[box_of_points(points, boxes) < 0]]
-    parts += [_points_in_ego(item, oldest_s) for item in pasted]
-    return replace(lidar, points_ego=np.concatenate(parts))
+    stays = box_of_points(points, boxes) < 0
+    added = np.concatenate([_points_in_ego(item, oldest_s) for item in pasted])
+    num_staying = int(stays.sum())
+    out = np.empty((num_staying + len(added), points.shape[1]), np.float32)
+    np.compress(stays, points, axis=0, out=out[:num_staying])
+    out[num_staying:] = added
+    return replace(lidar, points_ego=out)
 
 
 def _points_in_ego(item: DatabaseObject, oldest_s: float) -> Float32[np.ndarray, "M 5"]:

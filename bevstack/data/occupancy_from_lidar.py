@@ -196,7 +196,7 @@ def _beam_masks(
 
 
 def _pixel_stride(K_cam: np.ndarray, grid: VoxelGrid) -> int:
-    """Pixels between rays, so that two rays are no more than half a voxel apart where the raster ends."""
+    """Pixels between rays, so that two rays are no more than a voxel apart where the raster ends."""
     reach_m = float(np.hypot(np.abs(grid.x_range_m).max(), np.abs(grid.y_range_m).max()))
     focal_px = float(np.sqrt(abs(np.linalg.det(K_cam[:2, :2]))))
-    return max(1, int(0.5 * grid.voxel_m / reach_m * focal_px))
+    return max(1, int(grid.voxel_m / reach_m * focal_px))

@@ -197,7 +197,7 @@ def _red_rectangle(camera):
 
 
 def _box_rectangle(camera, row):
-    pixels, _ = corner_pixels(camera.K_cam, camera.T_ego_cam, row)
+    pixels = corner_pixels(camera.K_cam, camera.T_ego_cam, row[None])[0][0]
     return np.concatenate((pixels.min(axis=0), pixels.max(axis=0)))
 
 
@@ -233,7 +233,7 @@ def test_what_is_nearer_stays_in_front(tmp_path):
     frame = _paste(tmp_path / "objects", mix_up=1.0)(target, np.random.default_rng(0))
     assert len(frame.annotations.boxes) == 2
     before, after = target.cameras[0], frame.cameras[0]
-    pixels, _ = corner_pixels(before.K_cam, before.T_ego_cam, target.annotations.boxes.rows[0])
+    pixels = corner_pixels(before.K_cam, before.T_ego_cam, target.annotations.boxes.rows)[0][0]
     truck = np.zeros(before.rgb.shape[:2], np.uint8)
     cv2.fillConvexPoly(truck, cv2.convexHull(pixels.round().astype(np.int32)), 1)
     changed = (before.rgb != after.rgb).any(axis=-1)
