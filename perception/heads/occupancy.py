@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint as recompute
 
 from bevstack.data.class_names import OCCUPANCY_CLASSES
 from bevstack.perception.heads.deformable_attention import DeformableAttention
@@ -76,6 +77,8 @@ class OccupancyReadout(nn.Module):
             OpenOccupancy on "all".
         class_counts: How common each class is, see `OccupancyLoss`.
         loss_voxels: Learn from a sample of so many voxels of each frame, see `OccupancyLoss`; None for all.
+        checkpoint: Compute each round of attention again in the backward pass rather than keep what it needs: at full
+            size gigabytes less.
 
     Raises:
         ValueError: a number out of its range.
@@ -98,8 +101,10 @@ class OccupancyReadout(nn.Module):
         supervise: Supervision = "camera",
         class_counts: CountsName | Sequence[float] = "occ3d",
         loss_voxels: int | None = None,
+        checkpoint: bool = False,
     ) -> None:
         super().__init__()
+        self.checkpoint = checkpoint
         if levels < 1 or blocks < 0 or (crop_margin is not None and crop_margin < 0):
             raise ValueError(f"levels={levels}, blocks={blocks}, crop_margin={crop_margin}: at least 1, 0 and 0")
         if len(sub_voxels) != 3 or min(sub_voxels) < 1:
@@ -182,7 +187,9 @@ class OccupancyReadout(nn.Module):
         tokens = self._tokens(decoded, volume) + position
         reference = _centers(shape, tokens.device)
         for block in self.blocks:
-            tokens = block(tokens, position, reference, shape)
+            inputs = (tokens, position, reference, shape)
+            is_frugal = self.checkpoint and torch.is_grad_enabled()
+            tokens = recompute(block, *inputs, use_reentrant=False) if is_frugal else block(*inputs)
         needed = tokens.unflatten(1, shape)[:, *volume.needed_zyx]
         logits = self.classify(needed).unflatten(-1, (-1, len(OCCUPANCY_CLASSES)))
         raster = VoxelRaster(values=logits, sub_voxels=self.sub_voxels, low_m=volume.low_m, size_m=volume.sub_voxel_m)

@@ -229,6 +229,19 @@ def test_a_few_steps_on_one_frame_lower_every_term() -> None:
     assert all(history[-1][name] < 0.8 * first for name, first in history[0].items()), history
 
 
+def test_recomputing_in_the_backward_pass_changes_neither_loss_nor_gradient() -> None:
+    stem, labels = make_stem([200]), make_labels(1)
+    plain, frugal = make_readout(blocks=2).train(), make_readout(blocks=2, checkpoint=True).train()
+    frugal.load_state_dict(plain.state_dict())
+    losses = []
+    for readout in (plain, frugal):
+        losses.append(sum(readout.loss(read(readout, stem), labels).values()))
+        losses[-1].backward()
+    torch.testing.assert_close(losses[1], losses[0])
+    for ours, theirs in zip(frugal.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+
+
 def test_voxels_of_another_number_of_levels_are_refused() -> None:
     with pytest.raises(ValueError, match="in 4 levels, occupancy has levels=5"):
         make_readout().queries(make_stem([5], levels=4))
