@@ -5,6 +5,7 @@ import json
 import sys
 import time
 import webbrowser
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ class _Demo:
 
     def _world(self, seed: int, out: Path) -> list[str]:
         shape = ["--scenes", str(self.options.scenes), "--keyframes", str(self.options.keyframes)]
-        return ["sim", "make", *shape, "--seed", str(seed), "--force", str(out)]
+        return ["sim", "make", *shape, "--seed", str(seed), "--occupancy", "--force", str(out)]
 
     def _score_shipped(self) -> list[list[str]]:
         data = ["--data", str(self.held_out_world), "--modality", "all", "--frames", "4"]
@@ -72,7 +73,7 @@ class _Demo:
 
     def _fine_tune(self) -> list[list[str]]:
         settings = [
-            "experiment=fusion_small",
+            f"experiment={_experiment_of('demo')}",
             "init_from=demo",
             "optim=fine_tune",
             f"data.root={self.train_world}",
@@ -91,20 +92,46 @@ class _Demo:
         ]
 
     def _summarise(self) -> None:
-        before, after = (_results(folder / "metrics.json") for folder in (self.before, self.run_folder / "eval"))
         frames = self.options.scenes * self.options.keyframes
-        print(f"\nOn {frames} held-out frames, official nuScenes detection metrics (a small set: expect noise):\n")
-        print(f"  {'sensors':<10}{'shipped: mAP':>14}{'NDS':>8}{'fine-tuned: mAP':>18}{'NDS':>8}")
-        for name, row in before.items():
-            tuned = after[name]
-            old, new = (f"{value['mean_ap']:.3f}" for value in (row, tuned))
-            print(f"  {name:<10}{old:>14}{row['nds']:>8.3f}{new:>18}{tuned['nds']:>8.3f}")
+        print(f"\nOn {frames} held-out frames (a small set: expect noise):")
+        for title, folder in (("shipped", self.before), ("fine-tuned", self.run_folder / "eval")):
+            print(f"\n{summary(title, _results(folder / 'metrics.json'))}")
+        print("\nNDS and mAP: det/nusc-cvpr19; IoU: see the protocols in the report")
         page = (self.options.out / "report.html").resolve()
         minutes = (time.perf_counter() - self.start) / 60
         print(f"\n{minutes:.1f} minutes. Open the report in a browser: six cameras, BEV, worst frames first:\n")
         print(f"  {page.as_uri()}\n\nNext: bevstack --help")
         if self.options.open:
             webbrowser.open(page.as_uri())
+
+
+def summary(title: str, results: Mapping[str, Any]) -> str:
+    """The main numbers of each row of `metrics.json`: of the tasks that were scored."""
+    first = next(iter(results.values()))
+    columns = {"mAP": ("mean_ap",), "NDS": ("nds",)} if "nds" in first else {}
+    for task, numbers in (("map", ("mean_iou",)), ("occupancy", ("mean_iou", "iou"))):
+        if task in first:
+            protocol = next(iter(first[task]))
+            short = {"map": "map", "occupancy": "occ"}[task]
+            names = {"mean_iou": "mIoU", "iou": "IoU"}
+            columns |= {f"{short} {names[key]}": (task, protocol, key) for key in numbers}
+    lines = [f"  {title:<12}" + "".join(f"{name:>10}" for name in columns)]
+    for name, row in results.items():
+        lines.append(f"  {name:<12}" + "".join(f"{_value(row, path):>10}" for path in columns.values()))
+    return "\n".join(lines)
+
+
+def _value(row: Any, path: Sequence[str]) -> str:
+    for key in path:
+        row = row[key]
+    return "-" if row is None else f"{row:.3f}"
+
+
+def _experiment_of(weights: str) -> str:
+    """The experiment that some weights were trained with: fine-tuning needs the same model."""
+    from bevstack.build import load_model
+
+    return str(load_model(weights).config.name)
 
 
 def _call(command: list[str]) -> int:

@@ -14,7 +14,8 @@ def has_map(index: DatasetIndex, split: str) -> bool:
 def has_occupancy(index: DatasetIndex, split: str, layout: OccupancyFormat) -> bool:
     """Whether any key frame of the split has an occupancy label of this format."""
     return any(
-        (index.root / _occupancy_path(index, sample, layout)).is_file() for sample in index.samples_of_split(split)
+        (index.root / _occupancy_path(index, sample, layout)).is_file()
+        for sample in index.samples_of_split(split).tolist()
     )
 
 
