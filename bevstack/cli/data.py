@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     view.add_argument("--range", type=float, default=55.0, metavar="M", help="half side of the view from above")
     objects = add("objects", _objects, "cut out the annotated objects, for ground-truth paste", "data --split train")
     objects.add_argument("--split", help="take the objects of this split (default: the first one)")
-    objects.add_argument("--out", type=Path, metavar="DIR", help="folder (default: ROOT/.bevstack/objects-SPLIT)")
+    objects.add_argument("--out", type=Path, metavar="DIR", help="folder (default: in ROOT/.bevstack)")
     objects.add_argument("--sweeps", type=int, default=10, help="LiDAR sweeps to accumulate (default 10)")
     objects.add_argument("--width", type=int, default=704, metavar="PX", help="width of the pictures (default 704)")
     objects.add_argument("--force", action="store_true", help="replace a database of other data or settings")
@@ -301,7 +301,8 @@ def _objects(options: argparse.Namespace) -> int:
         occupancy="occ3d" if has_occupancy else None,
         missing="mask",
     )
-    out = options.out or index_folder(options.root, index.version).with_name(f"objects-{split}")
+    beside = index_folder(options.root, index.version)
+    out = options.out or beside.with_name(f"{beside.name.replace('index-', 'objects-', 1)}-{split}")
     start = time.perf_counter()
     summary = build_object_database(frames, out, force=options.force, progress=True)
     seconds = time.perf_counter() - start
