@@ -94,11 +94,12 @@ def _in_threads(run: Callable[[tuple[int, ...]], None], parts: Sequence[tuple[in
 def _sample(value, locations, weights, out, shape, sizes, first, last):
     """Queries first to last, counted over all frames, into `out`, which comes as zeros."""
     queries, heads, points, _, channels = sizes
-    offset, factor = np.empty(8 * points, np.uint64), np.empty(8 * points, np.float32)
+    offset, factor = np.empty((2 * points, 4), np.uint64), np.empty((2 * points, 4), np.float32)
     for query in range(first, last):
+        frame = query // queries
         for head in range(heads):
-            origin = _first_offset(query // queries, head, shape, sizes)
             row = query * heads + head
+            origin = _first_offset(frame, head, shape, sizes)
             count = _find_cells(locations, weights, row * points, shape, sizes, origin, offset, factor)
             _add_cells(value, offset, factor, count, out, row * channels, channels)
 
@@ -110,12 +111,12 @@ def _sample_backward(
 ):
     """Heads first to last of one frame. `grad` is that of the result; the other gradients come as zeros."""
     queries, heads, points, _, channels = sizes
-    offset, factor = np.empty(8 * points, np.uint64), np.empty(8 * points, np.float32)
-    dot = np.empty(8 * points, np.float32)
+    offset, factor = np.empty((2 * points, 4), np.uint64), np.empty((2 * points, 4), np.float32)
+    dot = np.empty((2 * points, 4), np.float32)
     for query in range(frame * queries, (frame + 1) * queries):
         for head in range(first, last):
-            origin = _first_offset(frame, head, shape, sizes)
             row = query * heads + head
+            origin = _first_offset(frame, head, shape, sizes)
             count = _find_cells(locations, weights, row * points, shape, sizes, origin, offset, factor)
             _add_cells_backward(value, grad_value, offset, factor, dot, count, grad, row * channels, channels)
             _find_cells_backward(locations, weights, row * points, shape, sizes, dot, grad_locations, grad_weights)
@@ -133,30 +134,30 @@ def _first_offset(frame, head, shape, sizes):
 @_kernel
 @no_type_check
 def _find_cells(locations, weights, start, shape, sizes, origin, offset, factor):
-    """Offset and factor of all cells that the points from `start` on read, four on each level; returns how many."""
+    """Offset and factor of the cells that the points from `start` on read, four of a level a row; returns the rows."""
     levels, rows, columns = shape
     _, heads, points, dimensions, channels = sizes
     stride = heads * channels
-    count = 0
-    for k in range(start, start + points):
+    count = np.uint64(0)
+    for k in range(np.uint64(start), np.uint64(start + points)):
         x, y, z = _position(locations, k, dimensions)
-        if not (-1 < x < columns and -1 < y < rows and -1 < z < levels):
+        if not _is_near(x, y, z, shape):
             continue
         left, right, left_weight, right_weight, _, _ = _axis(x, columns)
         front, back, front_weight, back_weight, _, _ = _axis(y, rows)
         bottom, top, bottom_weight, top_weight, _, _ = _axis(z, levels)
         for side in range(dimensions - 1):
             level, scale = (top, top_weight * weights[k]) if side else (bottom, bottom_weight * weights[k])
-            near, far = (level * rows + front) * columns, (level * rows + back) * columns
-            offset[count] = np.uint64(origin + (near + left) * stride)
-            offset[count + 1] = np.uint64(origin + (near + right) * stride)
-            offset[count + 2] = np.uint64(origin + (far + left) * stride)
-            offset[count + 3] = np.uint64(origin + (far + right) * stride)
-            factor[count] = scale * front_weight * left_weight
-            factor[count + 1] = scale * front_weight * right_weight
-            factor[count + 2] = scale * back_weight * left_weight
-            factor[count + 3] = scale * back_weight * right_weight
-            count += 4
+            near, far = (
+                origin + (level * rows + front) * columns * stride,
+                origin + (level * rows + back) * columns * stride,
+            )
+            offset[count, 0], offset[count, 1] = np.uint64(near + left * stride), np.uint64(near + right * stride)
+            offset[count, 2], offset[count, 3] = np.uint64(far + left * stride), np.uint64(far + right * stride)
+            near_weight, far_weight = scale * front_weight, scale * back_weight
+            factor[count, 0], factor[count, 1] = near_weight * left_weight, near_weight * right_weight
+            factor[count, 2], factor[count, 3] = far_weight * left_weight, far_weight * right_weight
+            count += np.uint64(1)
     return count
 
 
@@ -166,10 +167,10 @@ def _find_cells_backward(locations, weights, start, shape, sizes, dot, grad_loca
     """Gradients of places and weights; `dot` is that of each factor, in the order of `_find_cells`."""
     levels, rows, columns = shape
     _, _, points, dimensions, _ = sizes
-    count = 0
-    for k in range(start, start + points):
+    count = np.uint64(0)
+    for k in range(np.uint64(start), np.uint64(start + points)):
         x, y, z = _position(locations, k, dimensions)
-        if not (-1 < x < columns and -1 < y < rows and -1 < z < levels):
+        if not _is_near(x, y, z, shape):
             continue
         _, _, left_weight, right_weight, left_slope, right_slope = _axis(x, columns)
         _, _, front_weight, back_weight, front_slope, back_slope = _axis(y, rows)
@@ -177,30 +178,40 @@ def _find_cells_backward(locations, weights, start, shape, sizes, dot, grad_loca
         total = along_x = along_y = along_z = _ZERO
         for side in range(dimensions - 1):
             scale, slope = (top_weight, top_slope) if side else (bottom_weight, bottom_slope)
-            near = left_weight * dot[count] + right_weight * dot[count + 1]
-            far = left_weight * dot[count + 2] + right_weight * dot[count + 3]
-            near_x = left_slope * dot[count] + right_slope * dot[count + 1]
-            far_x = left_slope * dot[count + 2] + right_slope * dot[count + 3]
+            near = left_weight * dot[count, 0] + right_weight * dot[count, 1]
+            far = left_weight * dot[count, 2] + right_weight * dot[count, 3]
+            near_x = left_slope * dot[count, 0] + right_slope * dot[count, 1]
+            far_x = left_slope * dot[count, 2] + right_slope * dot[count, 3]
             plane = front_weight * near + back_weight * far
             total += scale * plane
             along_x += scale * (front_weight * near_x + back_weight * far_x)
             along_y += scale * (front_slope * near + back_slope * far)
             along_z += slope * plane
-            count += 4
+            count += np.uint64(1)
         grad_weights[k] = total
-        grad_locations[k * dimensions] = weights[k] * along_x
-        grad_locations[k * dimensions + 1] = weights[k] * along_y
+        place = k * np.uint64(dimensions)
+        grad_locations[place] = weights[k] * along_x
+        grad_locations[place + np.uint64(1)] = weights[k] * along_y
         if dimensions == 3:
-            grad_locations[k * dimensions + 2] = weights[k] * along_z
+            grad_locations[place + np.uint64(2)] = weights[k] * along_z
 
 
 @_kernel
 @no_type_check
 def _position(locations, k, dimensions):
     """Location k with cell centres at whole numbers."""
-    x, y = locations[k * dimensions] - _HALF, locations[k * dimensions + 1] - _HALF
-    z = locations[k * dimensions + 2] - _HALF if dimensions == 3 else _ZERO
+    place = k * np.uint64(dimensions)
+    x, y = locations[place] - _HALF, locations[place + np.uint64(1)] - _HALF
+    z = locations[place + np.uint64(2)] - _HALF if dimensions == 3 else _ZERO
     return x, y, z
+
+
+@_kernel
+@no_type_check
+def _is_near(x, y, z, shape):
+    """Whether a cell of the grid is less than one cell away; false for NaN."""
+    levels, rows, columns = np.float32(shape[0]), np.float32(shape[1]), np.float32(shape[2])
+    return x > -_ONE and x < columns and y > -_ONE and y < rows and z > -_ONE and z < levels
 
 
 @_kernel
@@ -221,9 +232,9 @@ def _axis(position, size):
 @no_type_check
 def _add_cells(value, offset, factor, count, out, target, channels):
     target = np.uint64(target)
-    for n in range(0, count, 4):
-        a, b, c, d = offset[n], offset[n + 1], offset[n + 2], offset[n + 3]
-        p, q, r, s = factor[n], factor[n + 1], factor[n + 2], factor[n + 3]
+    for n in range(count):
+        a, b, c, d = offset[n, 0], offset[n, 1], offset[n, 2], offset[n, 3]
+        p, q, r, s = factor[n, 0], factor[n, 1], factor[n, 2], factor[n, 3]
         for i in range(np.uint64(channels)):
             out[target + i] += p * value[a + i] + q * value[b + i] + r * value[c + i] + s * value[d + i]
 
@@ -233,9 +244,10 @@ def _add_cells(value, offset, factor, count, out, target, channels):
 def _add_cells_backward(value, grad_value, offset, factor, dot, count, grad, source, channels):
     source = np.uint64(source)
     for n in range(count):
-        cell, weight = offset[n], factor[n]
-        total = _ZERO
-        for i in range(np.uint64(channels)):
-            total += value[cell + i] * grad[source + i]
-            grad_value[cell + i] += weight * grad[source + i]
-        dot[n] = total
+        for corner in range(4):
+            cell, weight = offset[n, corner], factor[n, corner]
+            total = _ZERO
+            for i in range(np.uint64(channels)):
+                total += value[cell + i] * grad[source + i]
+                grad_value[cell + i] += weight * grad[source + i]
+            dot[n, corner] = total
