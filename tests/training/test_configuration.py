@@ -4,6 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from bevstack.build import build_frames, build_model, compose, instantiate, override_keys
+from bevstack.training.fit import flat_weights
 
 FUSION = "experiment=fusion_small"
 
@@ -81,3 +82,12 @@ def test_stored_configurations_refuse_unknown_keys() -> None:
     assert override_keys(stored, ["trainer.max_steps=7"]).trainer.max_steps == 7
     with pytest.raises(ValueError, match="trainer.max_steps"):
         override_keys(stored, ["trainer.max_step=7"])
+
+
+def test_loss_weights_are_named_by_their_path_and_what_is_null_is_left_out() -> None:
+    weights = {"m3net": {"detection": {"heatmap": 6, "class": 2.0}, "map": None}, "extra": {"term": 1, "off": None}}
+    assert flat_weights(OmegaConf.create(weights)) == {
+        "m3net/detection/heatmap": 6.0,
+        "m3net/detection/class": 2.0,
+        "extra/term": 1.0,
+    }
