@@ -108,7 +108,7 @@ class _Demo:
 def summary(title: str, results: Mapping[str, Any]) -> str:
     """The main numbers of each row of `metrics.json`: of the tasks that were scored."""
     first = next(iter(results.values()))
-    columns = {"mAP": ("mean_ap",), "NDS": ("nds",)} if "nds" in first else {}
+    columns: dict[str, tuple[str, ...]] = {"mAP": ("mean_ap",), "NDS": ("nds",)} if "nds" in first else {}
     for task, numbers in (("map", ("mean_iou",)), ("occupancy", ("mean_iou", "iou"))):
         if task in first:
             protocol = next(iter(first[task]))
