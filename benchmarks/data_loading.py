@@ -56,8 +56,8 @@ def _results(pictures: list[Path], sweeps: list[Path], source: str, runs: int) -
 
     read: dict[str, Callable[[], list[np.ndarray]]] = {
         "Pillow": lambda: [pillow_picture(path) for path in pictures],
-        "exact": lambda: [read_image(path, SIZE, "exact")[0] for path in pictures],
-        "fast": lambda: [read_image(path, SIZE, "fast")[0] for path in pictures],
+        "bevstack exact": lambda: [read_image(path, SIZE, "exact")[0] for path in pictures],
+        "bevstack fast": lambda: [read_image(path, SIZE, "fast")[0] for path in pictures],
     }
     expected, exact, fast = (run() for run in read.values())
     assert all(np.array_equal(a, b) for a, b in zip(expected, exact, strict=True)), "exact differs from Pillow"
@@ -75,7 +75,7 @@ def _results(pictures: list[Path], sweeps: list[Path], source: str, runs: int) -
         common.compare(
             "data_loading",
             f"{len(sweeps)} LiDAR sweeps, {sum(path.stat().st_size for path in sweeps) // 20} points",
-            {"nuscenes-devkit": by_devkit, "one pass": by_us},
+            {"nuscenes-devkit": by_devkit, "bevstack": by_us},
             baseline="nuscenes-devkit",
             equality=f"within {off:.0e} m; {source}",
             runs=runs,
@@ -85,8 +85,8 @@ def _results(pictures: list[Path], sweeps: list[Path], source: str, runs: int) -
             "one sample: 6 pictures and the sweeps",
             {
                 "Pillow and devkit": lambda: (read["Pillow"](), by_devkit()),
-                "exact": lambda: (read["exact"](), by_us()),
-                "fast": lambda: (read["fast"](), by_us()),
+                "bevstack exact": lambda: (read["bevstack exact"](), by_us()),
+                "bevstack fast": lambda: (read["bevstack fast"](), by_us()),
             },
             baseline="Pillow and devkit",
             equality="as above",

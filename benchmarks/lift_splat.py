@@ -1,8 +1,8 @@
 """Pooling of lifted image features: the fused CPU pass against plain torch, forward and backward.
 
-    OMP_NUM_THREADS=1 python benchmarks/lift_splat.py            # six 704x256 cameras, 118 bins, 360x360 cells
-    OMP_NUM_THREADS=1 python benchmarks/lift_splat.py --small    # six 352x128 cameras, 59 bins, 128x128 cells
+    OMP_NUM_THREADS=1 python benchmarks/lift_splat.py
 
+Two sizes: six 704x256 cameras, 118 bins and 360x360 cells as in M3Net; six 352x128 cameras, 59 bins and 128x128 cells.
 The baseline writes out the lifted tensor and adds its rows with index_add; "cumsum" is the sort-and-cumulative-sum form
 of Lift, Splat, Shoot. Outputs are compared before anything is timed.
 """
@@ -16,8 +16,10 @@ from torch import Tensor
 
 from bevstack.fusion.voxel_pool import voxel_pool
 
-FULL = {"pixels": 6 * 32 * 88, "bins": 118, "channels": 80, "cells": 360 * 360}
-SMALL = {"pixels": 6 * 16 * 44, "bins": 59, "channels": 32, "cells": 128 * 128}
+SIZES = (
+    {"pixels": 6 * 32 * 88, "bins": 118, "channels": 80, "cells": 360 * 360},
+    {"pixels": 6 * 16 * 44, "bins": 59, "channels": 32, "cells": 128 * 128},
+)
 
 
 def make_problem(pixels: int, bins: int, channels: int, cells: int) -> tuple[Tensor, Tensor, Tensor, int]:
@@ -56,11 +58,14 @@ def cumsum_pool(weight: Tensor, features: Tensor, cell_index: Tensor, cells: int
 def main() -> None:
     """Compare, then time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true")
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    size = SMALL if arguments.small else FULL
+    common.report([result for size in SIZES for result in measured(size, arguments.runs)])
+
+
+def measured(size: dict[str, int], runs: int) -> list[common.Result]:
+    """Forward, and forward with backward, after all four have given the same."""
     problem = make_problem(**size)
     candidates = {
         "index_add": index_add_pool,
@@ -83,13 +88,11 @@ def main() -> None:
             torch.testing.assert_close(ours, reference, rtol=1e-3, atol=1e-3 * float(reference.abs().max()))
     case = " ".join(f"{value} {name}" for name, value in size.items())
     equality = "outputs and gradients within 1e-3 of the largest"
-    measure = partial(common.compare, "lift_splat", baseline="index_add", equality=equality, runs=arguments.runs)
-    common.report(
-        [
-            measure(f"forward, {case}", {name: partial(forward, pool) for name, pool in candidates.items()}),
-            measure(f"with backward, {case}", {name: partial(with_gradients, p) for name, p in candidates.items()}),
-        ]
-    )
+    measure = partial(common.compare, "lift_splat", baseline="index_add", equality=equality, runs=runs)
+    return [
+        measure(f"forward, {case}", {name: partial(forward, pool) for name, pool in candidates.items()}),
+        measure(f"with backward, {case}", {name: partial(with_gradients, pool) for name, pool in candidates.items()}),
+    ]
 
 
 if __name__ == "__main__":
