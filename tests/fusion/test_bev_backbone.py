@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from fixtures.batches import SMALL_GRID
 
 from bevstack.fusion.bev_backbone import BevBackbone
 from bevstack.types import BevFeatures
+from bevstack.types.bev import ActiveVoxels
 
 
 def bev(batch_size: int = 2, size: int = 32) -> BevFeatures:
@@ -20,8 +23,10 @@ def make_backbone(**changes: object) -> BevBackbone:
 
 
 def test_the_output_lies_on_the_same_grid_with_the_promised_channels() -> None:
-    backbone, given = make_backbone(), bev()
+    voxels = ActiveVoxels(index_byxz=torch.tensor([[0, 1, 2, 3]]), num_levels=5)
+    backbone, given = make_backbone(), replace(bev(), voxels=voxels)
     out = backbone(given)
+    assert out.voxels is voxels
     assert out.data.shape == (2, backbone.out_channels, 32, 32) and backbone.out_channels == 15
     assert out.grid == given.grid and torch.equal(out.valid, given.valid)
 

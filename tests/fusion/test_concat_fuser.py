@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from fixtures.batches import SMALL_GRID
 
 from bevstack.fusion.concat import ConcatFuser
 from bevstack.types import BevFeatures
+from bevstack.types.bev import ActiveVoxels
 
 
 def bev(channels: int, batch_size: int = 2, grid=SMALL_GRID) -> BevFeatures:  # type: ignore[no-untyped-def]
@@ -74,3 +77,10 @@ def test_two_frames_at_once_equal_each_alone_and_valid_is_the_union() -> None:
         cut = slice(index, index + 1)
         alone = fuser({n: BevFeatures(data=s.data[cut], valid=s.valid[cut], grid=s.grid) for n, s in sources.items()})
         torch.testing.assert_close(fused.data[cut], alone.data)
+
+
+def test_active_voxels_of_any_source_are_handed_on() -> None:
+    fuser, voxels = make_fuser(), ActiveVoxels(index_byxz=torch.tensor([[0, 1, 2, 3]]), num_levels=5)
+    sources = {"camera": bev(3), "lidar": replace(bev(5), voxels=voxels)}
+    assert fuser(sources).voxels is voxels
+    assert fuser({"camera": sources["camera"]}).voxels is None
