@@ -12,7 +12,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +25,7 @@ from typing import Any
 import orjson
 from tqdm import tqdm
 
+from bevstack.data.occupancy import OCCUPANCY_FORMATS, OccupancyFormat
 from bevstack.sim.nuscenes_tables import LOCATIONS, replace_file, semantic_prior_path, write_tables
 from bevstack.sim.nuscenes_writer import SceneRequest, SceneWriter, canvas_edge
 from bevstack.sim.world.nuscenes_map import write_basemap, write_map_expansion, write_semantic_prior
@@ -60,7 +61,7 @@ def make_worlds(
     preset: WorldPreset,
     keyframes_per_scene: int | None = None,
     workers: int = 1,
-    with_occupancy: bool = False,
+    occupancy: Sequence[OccupancyFormat] = (),
     overwrite: bool = False,
     show_progress: bool = True,
 ) -> WorldSummary:
@@ -73,7 +74,7 @@ def make_worlds(
         preset: the distribution of scenes.
         keyframes_per_scene: at 2 Hz; the preset's own number when None.
         workers: processes; the result does not depend on it.
-        with_occupancy: also write Occ3D-format occupancy labels to `gts/`.
+        occupancy: formats in which to write occupancy labels as well ("occ3d", "openoccupancy").
         overwrite: replace a data set that an earlier call made at `out`.
         show_progress: draw a progress bar.
 
@@ -85,12 +86,16 @@ def make_worlds(
     started = time.monotonic()
     keyframes = preset.keyframes if keyframes_per_scene is None else keyframes_per_scene
     _check_arguments(scenes, seed, keyframes, workers)
+    unknown = set(occupancy) - set(OCCUPANCY_FORMATS)
+    if unknown:
+        raise ValueError(f"occupancy formats are {', '.join(OCCUPANCY_FORMATS)}, not {', '.join(sorted(unknown))}")
+    formats = tuple(layout for layout in OCCUPANCY_FORMATS if layout in occupancy)
     out = Path(out)
     _check_target(out, overwrite)
-    record = world_record(preset, seed=seed, scenes=scenes, keyframes=keyframes, with_occupancy=with_occupancy)
+    record = world_record(preset, seed=seed, scenes=scenes, keyframes=keyframes, occupancy=formats)
     partial = _open_partial(out, record, overwrite)
     requests = [
-        SceneRequest(index=index, seed=seed, keyframes=keyframes, preset=preset, with_occupancy=with_occupancy)
+        SceneRequest(index=index, seed=seed, keyframes=keyframes, preset=preset, occupancy=formats)
         for index in range(scenes)
     ]
     missing = [request for request in requests if not _rows_file(partial, request).exists()]
@@ -117,19 +122,20 @@ def make_worlds(
 
 
 def world_record(
-    preset: WorldPreset, *, seed: int, scenes: int, keyframes: int, with_occupancy: bool
+    preset: WorldPreset, *, seed: int, scenes: int, keyframes: int, occupancy: tuple[OccupancyFormat, ...]
 ) -> dict[str, Any]:
     """Content of `world.json`: all that decides the bytes of the data set."""
-    return {
+    record = {
         "format_version": WORLD_FORMAT_VERSION,
         "preset": dataclasses.asdict(preset),
         "preset_hash": preset_hash(preset),
         "seed": seed,
         "scenes": scenes,
         "keyframes_per_scene": keyframes,
-        "with_occupancy": with_occupancy,
+        "with_occupancy": "occ3d" in occupancy,
         "note": "Simulated. Scores on worlds are regression figures and not nuScenes results.",
     }
+    return record | ({"occupancy": list(occupancy)} if set(occupancy) - {"occ3d"} else {})
 
 
 def _check_arguments(scenes: int, seed: int, keyframes: int, workers: int) -> None:

@@ -13,9 +13,10 @@ import numpy as np
 import simplejpeg
 
 from bevstack.data.class_names import LIDAR_NAME
+from bevstack.data.occupancy import OccupancyFormat, occupancy_path
 from bevstack.geometry.transforms import from_xy_yaw, to_quaternion
 from bevstack.sim.can_bus import write_can_bus
-from bevstack.sim.nuscenes_occupancy import write_occupancy_labels
+from bevstack.sim.nuscenes_occupancy import write_occ3d, write_openoccupancy
 from bevstack.sim.nuscenes_tables import LOCATIONS, SCENE_TABLES, VERSION, Row, token, visibility_token
 from bevstack.sim.sensors.cameras import CameraRender, render_camera
 from bevstack.sim.sensors.lidar import LidarScan, scan
@@ -44,7 +45,8 @@ class SceneRequest:
     seed: int
     keyframes: int
     preset: WorldPreset
-    with_occupancy: bool
+    occupancy: tuple[OccupancyFormat, ...] = ()
+    """Formats of the occupancy labels to write."""
 
     @property
     def name(self) -> str:
@@ -137,8 +139,8 @@ class SceneWriter:
                 self._write_lidar(self._sweep(earlier), earlier, sample_token, is_key=False)
             readings = self._read_keyframe(step, sample_token)
             self._annotate(readings, step, sample_token)
-            if self.request.with_occupancy:
-                self._write_occupancy(readings, step, sample_token)
+            for layout in self.request.occupancy:
+                self._write_occupancy(layout, readings, step, sample_token)
             self.rows["sample"].append(
                 {
                     "token": sample_token,
@@ -328,17 +330,22 @@ class SceneWriter:
                 }
             )
 
-    def _write_occupancy(self, readings: _Readings, step: int, sample_token: str) -> None:
+    def _write_occupancy(self, layout: OccupancyFormat, readings: _Readings, step: int, sample_token: str) -> None:
         time_s = step * TRACK_STEP_S
-        size = (self.request.preset.image_height_px, self.request.preset.image_width_px)
-        write_occupancy_labels(
-            self.root / "gts" / self.request.name / sample_token / "labels.npz",
-            self.scene,
-            T_global_ego=self.ego_pose(time_s),
-            actors=self.actor_poses(time_s),
-            sweep=readings.sweep,
-            cameras=[(self.intrinsics[spec.name], spec.T_ego_cam, *size) for spec in NUSCENES_CAMERAS],
+        path = self.root / occupancy_path(
+            layout,
+            scene_name=self.request.name,
+            scene_token=self._token("scene"),
+            sample_token=sample_token,
+            lidar_token=self._token("sample_data", LIDAR_NAME, self._time_us(step)),
         )
+        T_global_ego, actors = self.ego_pose(time_s), self.actor_poses(time_s)
+        if layout == "openoccupancy":
+            write_openoccupancy(path, self.scene, T_global_ego=T_global_ego, actors=actors)
+            return
+        size = (self.request.preset.image_height_px, self.request.preset.image_width_px)
+        cameras = [(self.intrinsics[spec.name], spec.T_ego_cam, *size) for spec in NUSCENES_CAMERAS]
+        write_occ3d(path, self.scene, T_global_ego=T_global_ego, actors=actors, sweep=readings.sweep, cameras=cameras)
 
     def _link_instances(self) -> None:
         for index, rows in sorted(self._annotations.items()):

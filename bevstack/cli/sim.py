@@ -3,6 +3,14 @@
 import argparse
 import logging
 from pathlib import Path
+from typing import Literal
+
+OCCUPANCY: dict[str, tuple[Literal["occ3d", "openoccupancy"], ...]] = {
+    "occ3d": ("occ3d",),
+    "openoccupancy": ("openoccupancy",),
+    "both": ("occ3d", "openoccupancy"),
+}
+"""Values of --occupancy and the formats that they mean."""
 
 DESCRIPTION = """Worlds are simulated data sets in nuScenes format: six cameras, a 32-beam LiDAR with sweeps, boxes,
 lidarseg, maps, CAN bus. nuscenes-devkit loads and scores them; the version folder is v1.0-world, the split 'worlds'."""
@@ -11,6 +19,7 @@ EXAMPLES = """examples:
   bevstack sim make --scenes 4 --seed 1 --preset smoke /tmp/smoke      a tiny world, to try things
   bevstack sim make --scenes 20 --seed 2 worlds/val                    a held-out standard world
   bevstack sim make --scenes 8 --seed 3 --occupancy worlds/occ         with Occ3D occupancy labels
+  bevstack sim make --scenes 8 --seed 3 --occupancy both worlds/occ    with those of OpenOccupancy too
   bevstack sim presets                                                 what the presets are, and their hashes
 """
 
@@ -35,7 +44,13 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--seed", type=int, required=True, metavar="S", help="seed of everything that is drawn")
     make.add_argument("--preset", default="standard", help="see 'bevstack sim presets' (default: standard)")
     make.add_argument("--keyframes", type=int, metavar="K", help="keyframes per scene at 2 Hz (default: the preset's)")
-    make.add_argument("--occupancy", action="store_true", help="also write Occ3D-format occupancy labels to gts/")
+    make.add_argument(
+        "--occupancy",
+        metavar="{occ3d,openoccupancy,both}",
+        choices=tuple(OCCUPANCY),
+        help="also write occupancy labels: Occ3D's to gts/ (what the option alone means), OpenOccupancy's to "
+        "nuScenes-Occupancy-v0.1/, or both",
+    )
     make.add_argument("--workers", type=int, metavar="W", help="processes (default: one per core)")
     make.add_argument("--split", default="worlds", choices=("worlds",), help="name of the split in splits.json")
     make.add_argument("--force", action="store_true", help="replace a world that is already at OUT")
@@ -46,8 +61,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def run(arguments: list[str]) -> int:
     """Entry point of `bevstack sim`."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(_with_format_named(arguments))
     return _presets() if options.action == "presets" else _make(options)
+
+
+def _with_format_named(arguments: list[str]) -> list[str]:
+    """`--occupancy` alone means occ3d; argparse would take the folder that may follow it for its value."""
+    following = [*arguments[1:], ""]
+    return [
+        "--occupancy=occ3d" if argument == "--occupancy" and value not in OCCUPANCY else argument
+        for argument, value in zip(arguments, following, strict=True)
+    ]
 
 
 def _presets() -> int:
@@ -78,7 +102,7 @@ def _make(options: argparse.Namespace) -> int:
         preset=preset_named(options.preset),
         keyframes_per_scene=options.keyframes,
         workers=max(1, min(workers, options.scenes)) if options.workers is None else workers,
-        with_occupancy=options.occupancy,
+        occupancy=OCCUPANCY.get(options.occupancy, ()),
         overwrite=options.force,
         show_progress=not options.quiet,
     )

@@ -10,6 +10,7 @@ import numpy as np
 
 from bevstack.data.class_names import CAMERA_NAMES, LIDAR_NAME
 from bevstack.data.index import DatasetIndex
+from bevstack.data.occupancy import OccupancyFormat, occupancy_path
 from bevstack.data.tables import read_records
 
 POINT_BYTES = 20
@@ -205,8 +206,6 @@ def _optional_groups(index: DatasetIndex, scenes: list[int], disk: _Disk) -> lis
     locations = sorted({record.location for record in records})
     maps = read_records(index.folder / "map.json") if (index.folder / "map.json").is_file() else []
     sample_rows = np.flatnonzero(np.isin(index["sample_scene"], scenes))
-    tokens = [index.sample_tokens[int(row)] for row in sample_rows]
-    scene_names = [index.scene_of_sample(int(row)).name for row in sample_rows]
     lidar = index.channel_index(LIDAR_NAME)
     lidar_rows = [int(row) for row in index["sample_key_data"][sample_rows, lidar] if row >= 0]
     world = index.version.endswith("-world")
@@ -215,7 +214,7 @@ def _optional_groups(index: DatasetIndex, scenes: list[int], disk: _Disk) -> lis
             "maps/expansion",
             [f"maps/expansion/{location}.json" for location in locations],
             "nuScenes-map-expansion-v1.3.zip, unpacked in maps/",
-            "detection; not map labels and planning",
+            "detection and occupancy; not map segmentation and planning (labels=null, or missing=mask)",
         ),
         (
             "maps (base)",
@@ -239,9 +238,15 @@ def _optional_groups(index: DatasetIndex, scenes: list[int], disk: _Disk) -> lis
         ),
         (
             "gts (Occ3D)",
-            [f"gts/{scene}/{token}/labels.npz" for scene, token in zip(scene_names, tokens)],
-            "gts.tar.gz of Occ3D-nuScenes",
-            "everything but occupancy labels",
+            _occupancy_files(index, sample_rows, "occ3d"),
+            "gts.tar.gz of Occ3D-nuScenes, or `bevstack data occupancy` makes labels from the LiDAR",
+            "detection and maps; not occupancy in this format (input.occupancy=null, or missing=mask)",
+        ),
+        (
+            "nuScenes-Occupancy-v0.1 (OpenOccupancy)",
+            _occupancy_files(index, sample_rows, "openoccupancy"),
+            "nuScenes-Occupancy-v0.1.7z, unpacked beside samples/",
+            "detection and maps; not occupancy in this format (input.occupancy=null, or missing=mask)",
         ),
     ]
     groups = []
@@ -257,11 +262,35 @@ def _optional_groups(index: DatasetIndex, scenes: list[int], disk: _Disk) -> lis
                 damaged=tally.damaged,
                 examples=tuple(tally.examples),
                 needed=False,
-                archive=_sensor_archive(index.version) if world else archive,
+                archive=_world_archive(index.version, name) if world else archive,
                 without=without,
             )
         )
     return groups
+
+
+def _occupancy_files(index: DatasetIndex, sample_rows: np.ndarray, layout: OccupancyFormat) -> list[str]:
+    """The label file of every sample that has a LiDAR key frame."""
+    lidar = index.channel_index(LIDAR_NAME)
+    files = []
+    for row in map(int, sample_rows):
+        scene, reference = index.scene_of_sample(row), int(index["sample_key_data"][row, lidar])
+        if reference >= 0:
+            files.append(
+                occupancy_path(
+                    layout,
+                    scene_name=scene.name,
+                    scene_token=scene.token,
+                    sample_token=index.sample_tokens[row],
+                    lidar_token=index.data_tokens[reference],
+                )
+            )
+    return files
+
+
+def _world_archive(version: str, name: str) -> str:
+    option = {"gts (Occ3D)": " and --occupancy", "nuScenes-Occupancy-v0.1 (OpenOccupancy)": " and --occupancy both"}
+    return _sensor_archive(version) + option.get(name, "")
 
 
 def _table_problems(index: DatasetIndex, scenes: list[int]) -> tuple[list[str], set[int]]:

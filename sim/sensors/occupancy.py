@@ -1,14 +1,12 @@
-"""Occupancy labels in the Occ3D-nuScenes format (Tian et al., NeurIPS 2023), exact instead of accumulated from scans.
+"""Occupancy of a world: what really fills each voxel, exact instead of accumulated from scans.
 
-A grid of 200 x 200 x 16 voxels of 0.4 m around the ego vehicle, indexed [x, y, z], x from -40 m (behind) to 40 m
-(ahead), y from -40 m (right) to 40 m (left), z from -1 m to 5.4 m. Classes 0 to 16 are those of the nuScenes-lidarseg
-challenge, 17 is free. Actors are solid; buildings are shells, as scans see them. The masks follow Occ3D's ray casting:
-a voxel counts as observed by LiDAR when a beam ends in it or passes through it, by a camera when a pixel's ray reaches
-it before or at the first occupied voxel.
+Classes 0 to 16 are those of the nuScenes-lidarseg challenge, 17 is free (`OCCUPANCY_CLASSES`). Actors are solid;
+buildings are shells, as scans see them. The masks follow the ray casting of Occ3D (Tian et al., NeurIPS 2023): a voxel
+counts as observed by LiDAR when a beam ends in it or passes through it, by a camera when a pixel's ray reaches it
+before or at the first occupied voxel.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numba
 import numpy as np
@@ -19,49 +17,62 @@ from bevstack.data.lidarseg import CHALLENGE_CLASS
 from bevstack.geometry.transforms import rigid_inverse, transform_points
 from bevstack.geometry.voxel_rays import mark_beams, mark_pixels
 from bevstack.sim.sensors.scene import ActorPose, SensorScene, nearby
+from bevstack.types.bev import OCC3D_GRID, VoxelGrid
+from bevstack.types.frame import OccupancyGrid
 
-GRID_SHAPE = (200, 200, 16)
-VOXEL_M = 0.4
-GRID_LOW_M = (-40.0, -40.0, -1.0)
 FREE = OCCUPANCY_FREE
-
 _FLAT_FROM, _FLAT_TO = 11, 14
-_SAMPLE_M = 0.19
+_SAMPLE_VOXELS = 0.475
 """Spacing of samples on surfaces: no voxel that a face crosses broadly is missed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OccupancyLabels:
-    """The three arrays of an Occ3D `labels.npz`."""
-
-    semantics: UInt8[np.ndarray, "200 200 16"]
-    mask_lidar: UInt8[np.ndarray, "200 200 16"]
-    """1 where the LiDAR observed the voxel."""
-    mask_camera: UInt8[np.ndarray, "200 200 16"]
-    """1 where any camera observed the voxel."""
+_REACH = 1.5
+"""Horizontal distance up to which things are looked at, in half sides of the grid: its corners and a lorry's length."""
 
 
 def occupancy_grid(
-    scene: SensorScene, *, T_global_ego: Float[np.ndarray, "4 4"], actors: Sequence[ActorPose]
-) -> UInt8[np.ndarray, "200 200 16"]:
-    """What fills each voxel around the ego vehicle at one instant: challenge class 0 to 16, or 17 for nothing."""
-    T_ego_global = rigid_inverse(np.asarray(T_global_ego, np.float64))
-    grid = np.full(GRID_SHAPE, FREE, np.uint8)
-    reach = 60.0
+    scene: SensorScene,
+    *,
+    T_global_grid: Float[np.ndarray, "4 4"],
+    actors: Sequence[ActorPose],
+    grid: VoxelGrid = OCC3D_GRID,
+) -> UInt8[np.ndarray, "X Y Z"]:
+    """What fills each voxel at one instant: challenge class 0 to 16, or 17 for nothing.
+
+    Args:
+        scene: static world.
+        T_global_grid: the frame in which the grid lies: the ego vehicle's, or that of a sensor.
+        actors: everything that moves, at that instant.
+        grid: the voxels.
+    """
+    T_grid_global = rigid_inverse(np.asarray(T_global_grid, np.float64))
+    filled = np.full(grid.shape_xyz, FREE, np.uint8)
+    low_m, voxel_m, sample_m = np.array(grid.low_m), grid.voxel_m, _SAMPLE_VOXELS * grid.voxel_m
+    reach = _REACH * max(map(abs, (*grid.x_range_m, *grid.y_range_m)))
     static = scene.static
-    centers = transform_points(T_ego_global, static.spheres[:, :3]) if len(static.spheres) else np.zeros((0, 3))
+    centers = transform_points(T_grid_global, static.spheres[:, :3]) if len(static.spheres) else np.zeros((0, 3))
     for chunk in np.flatnonzero(np.hypot(centers[:, 0], centers[:, 1]) - static.spheres[:, 3] < reach):
         part = slice(static.face_start[chunk], static.face_start[chunk + 1])
+        classes = CHALLENGE_CLASS[static.semantic[part]]
         _fill_surface(
-            static.vertices, static.faces[part], T_ego_global, CHALLENGE_CLASS[static.semantic[part]], False, grid
+            static.vertices, static.faces[part], T_grid_global, classes, False, low_m, voxel_m, sample_m, filled
         )
-    for actor in nearby(actors, T_global_ego[:3, 3], reach):
+    shell = np.full(grid.shape_xyz, FREE, np.uint8)
+    for actor in nearby(actors, T_global_grid[:3, 3], reach):
         model = scene.model_of(actor.mesh)
-        own = np.full(GRID_SHAPE, FREE, np.uint8)
-        T_ego_actor = T_ego_global @ actor.T_global_actor
-        _fill_surface(model.vertices, model.faces, T_ego_actor, CHALLENGE_CLASS[model.semantic], True, own)
-        _add_solid(own, grid)
-    return grid
+        T_grid_actor = T_grid_global @ actor.T_global_actor
+        window = _columns_of(model.vertices, T_grid_actor, grid)
+        classes = CHALLENGE_CLASS[model.semantic]
+        _fill_surface(model.vertices, model.faces, T_grid_actor, classes, True, low_m, voxel_m, sample_m, shell)
+        _add_solid(shell, *window, filled)
+    return filled
+
+
+def _columns_of(vertices: np.ndarray, T_grid_mesh: np.ndarray, grid: VoxelGrid) -> tuple[int, int, int, int]:
+    """Columns that a mesh may touch: from x, to x, from y, to y (exclusive)."""
+    places = transform_points(T_grid_mesh, vertices.astype(np.float64))[:, :2]
+    cells = (places - grid.low_m[:2]) / grid.voxel_m
+    first, last = np.floor(cells.min(axis=0)).astype(int) - 1, np.floor(cells.max(axis=0)).astype(int) + 2
+    (x_from, y_from), (x_to, y_to) = (np.clip(value, 0, grid.shape_xyz[:2]).tolist() for value in (first, last))
+    return x_from, x_to, y_from, y_to
 
 
 def occupancy_labels(
@@ -73,8 +84,9 @@ def occupancy_labels(
     lidar_points_ego: Float[np.ndarray, "M 3"],
     cameras: Iterable[tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "4 4"], int, int]],
     camera_stride_px: int = 4,
-) -> OccupancyLabels:
-    """Grid and both masks of a key frame.
+    grid: VoxelGrid = OCC3D_GRID,
+) -> OccupancyGrid:
+    """Classes and both masks of a key frame, in `ego`.
 
     Args:
         scene: static world.
@@ -84,29 +96,35 @@ def occupancy_labels(
         lidar_points_ego: real returns only (`LidarScan.is_return`), metres.
         cameras: K_cam, T_ego_cam, height and width in pixels of each picture.
         camera_stride_px: one ray per so many pixels in both directions.
+        grid: the voxels.
     """
-    semantics = occupancy_grid(scene, T_global_ego=T_global_ego, actors=actors)
-    mask_lidar = np.zeros(GRID_SHAPE, np.uint8)
+    semantics = occupancy_grid(scene, T_global_grid=T_global_ego, actors=actors, grid=grid)
+    lidar_mask = np.zeros(grid.shape_xyz, np.uint8)
     ends = np.ascontiguousarray(lidar_points_ego, np.float64)
-    low_m = np.array(GRID_LOW_M)
-    mark_beams(np.asarray(lidar_origin_ego, np.float64), ends, low_m, VOXEL_M, mask_lidar)
-    mask_camera = np.zeros(GRID_SHAPE, np.uint8)
+    low_m, voxel_m = np.array(grid.low_m), grid.voxel_m
+    mark_beams(np.asarray(lidar_origin_ego, np.float64), ends, low_m, voxel_m, lidar_mask)
+    camera_mask = np.zeros(grid.shape_xyz, np.uint8)
     for K_cam, T_ego_cam, height_px, width_px in cameras:
         ray_matrix = np.ascontiguousarray(T_ego_cam[:3, :3] @ np.linalg.inv(K_cam))
         origin = np.ascontiguousarray(T_ego_cam[:3, 3], dtype=np.float64)
         mark_pixels(
-            origin, ray_matrix, height_px, width_px, camera_stride_px, low_m, VOXEL_M, semantics, FREE, mask_camera
+            origin, ray_matrix, height_px, width_px, camera_stride_px, low_m, voxel_m, semantics, FREE, camera_mask
         )
-    return OccupancyLabels(semantics=semantics, mask_lidar=mask_lidar, mask_camera=mask_camera)
+    return OccupancyGrid(
+        semantics=semantics, camera_mask=camera_mask.view(bool), lidar_mask=lidar_mask.view(bool), grid=grid
+    )
 
 
 @numba.njit(cache=True, nogil=True)
 def _fill_surface(
     vertices: Float32[np.ndarray, "V 3"],
     faces: np.ndarray,
-    T_ego_mesh: Float[np.ndarray, "4 4"],
+    T_grid_mesh: Float[np.ndarray, "4 4"],
     face_class: np.ndarray,
     overwrite: bool,
+    low_m: Float[np.ndarray, "3"],
+    voxel_m: float,
+    sample_m: float,
     grid: UInt8[np.ndarray, "X Y Z"],
 ) -> None:
     """Mark the voxels that triangles pass through, by sampling them densely.
@@ -120,12 +138,12 @@ def _fill_surface(
             v = faces[f, k]
             for axis in range(3):
                 corner[k, axis] = (
-                    T_ego_mesh[axis, 0] * vertices[v, 0]
-                    + T_ego_mesh[axis, 1] * vertices[v, 1]
-                    + T_ego_mesh[axis, 2] * vertices[v, 2]
-                    + T_ego_mesh[axis, 3]
-                    - GRID_LOW_M[axis]
-                ) / VOXEL_M
+                    T_grid_mesh[axis, 0] * vertices[v, 0]
+                    + T_grid_mesh[axis, 1] * vertices[v, 1]
+                    + T_grid_mesh[axis, 2] * vertices[v, 2]
+                    + T_grid_mesh[axis, 3]
+                    - low_m[axis]
+                ) / voxel_m
         outside = False
         for axis in range(3):
             low = min(corner[0, axis], corner[1, axis], corner[2, axis])
@@ -142,7 +160,7 @@ def _fill_surface(
                 + (corner[k, 2] - corner[m, 2]) ** 2
             )
             longest = max(longest, edge)
-        steps = int(np.ceil(np.sqrt(longest) * VOXEL_M / _SAMPLE_M)) + 1
+        steps = int(np.ceil(np.sqrt(longest) * voxel_m / sample_m)) + 1
         label = face_class[f]
         is_flat = _FLAT_FROM <= label <= _FLAT_TO
         for i in range(steps + 1):
@@ -162,15 +180,21 @@ def _fill_surface(
 
 
 @numba.njit(cache=True, nogil=True)
-def _add_solid(own: UInt8[np.ndarray, "X Y Z"], grid: UInt8[np.ndarray, "X Y Z"]) -> None:
-    """Copy an actor's shell into the grid with everything between its lowest and highest voxel per column."""
-    size_x, size_y, size_z = grid.shape
-    for x in range(size_x):
-        for y in range(size_y):
+def _add_solid(
+    shell: UInt8[np.ndarray, "X Y Z"], x_from: int, x_to: int, y_from: int, y_to: int, grid: UInt8[np.ndarray, "X Y Z"]
+) -> None:
+    """Move an actor's shell into the grid with everything between its lowest and highest voxel per column.
+
+    Only the given columns are looked at; the shell is all free afterwards.
+    """
+    size_z = grid.shape[2]
+    for x in range(x_from, x_to):
+        for y in range(y_from, y_to):
             low, high = size_z, -1
             for z in range(size_z):
-                if own[x, y, z] != FREE:
+                if shell[x, y, z] != FREE:
                     low, high = min(low, z), z
-            label = own[x, y, high] if high >= 0 else FREE
+            label = shell[x, y, high] if high >= 0 else FREE
             for z in range(low, high + 1):
-                grid[x, y, z] = own[x, y, z] if own[x, y, z] != FREE else label
+                grid[x, y, z] = shell[x, y, z] if shell[x, y, z] != FREE else label
+                shell[x, y, z] = FREE

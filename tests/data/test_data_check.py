@@ -16,6 +16,8 @@ from bevstack.data.nuscenes import NuScenesFrames
 from bevstack.data.stats import dataset_stats
 from bevstack.data.view import CLASS_COLORS, draw_boxes_in_camera, draw_frame
 
+OCCUPANCY_GROUPS = ("gts (Occ3D)", "nuScenes-Occupancy-v0.1 (OpenOccupancy)")
+
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
@@ -85,6 +87,14 @@ def test_missing_pieces_name_their_archive(tiny: Path) -> None:
     assert "can_bus.zip" in group(report, "can_bus").archive
     assert "nuScenes-map-expansion-v1.3.zip" in group(report, "maps/expansion").archive
     assert group(report, "maps/expansion").examples == ("maps/expansion/boston-seaport.json",)
+    occ3d, openoccupancy = (group(report, name) for name in OCCUPANCY_GROUPS)
+    assert occ3d.missing == openoccupancy.missing == 2
+    assert "gts.tar.gz" in occ3d.archive and "nuScenes-Occupancy-v0.1.7z" in openoccupancy.archive
+    path = f"nuScenes-Occupancy-v0.1/scene_{token('scene')}/occupancy/{token('LIDAR_TOP0')}.npy"
+    assert openoccupancy.examples[0] == path and "input.occupancy=null" in openoccupancy.without
+    (tiny / path).parent.mkdir(parents=True)
+    (tiny / path).write_bytes(b"labels")
+    assert group(check(tiny), OCCUPANCY_GROUPS[1]).missing == 1
 
 
 def test_the_command_exits_with_one_when_something_needed_is_missing(

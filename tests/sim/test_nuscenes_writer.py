@@ -32,7 +32,7 @@ def nusc(tiny_world):  # noqa: F811
 
 @pytest.fixture(scope="module")
 def writer(tmp_path_factory):
-    request = SceneRequest(index=1, seed=3, keyframes=2, preset=tiny_preset(), with_occupancy=False)
+    request = SceneRequest(index=1, seed=3, keyframes=2, preset=tiny_preset())
     return SceneWriter(tmp_path_factory.mktemp("scene"), request)
 
 
@@ -240,9 +240,7 @@ def test_visibility_tokens_are_the_four_bins_of_nuscenes():
 
 
 def test_towns_of_one_location_do_not_share_ground():
-    requests = [
-        SceneRequest(index=k, seed=0, keyframes=1, preset=tiny_preset(), with_occupancy=False) for k in range(40)
-    ]
+    requests = [SceneRequest(index=k, seed=0, keyframes=1, preset=tiny_preset()) for k in range(40)]
     places = {(request.location, request.offset) for request in requests}
     assert len(places) == 40
     for request in requests:
