@@ -102,6 +102,19 @@ def _gpu() -> Finding:
     return Finding(name="gpu", status="ok", detail=name)
 
 
+def _bf16() -> Finding:
+    module, failure = _import("torch")
+    if module is None:
+        return Finding(name="bf16", status="problem", detail=failure, remedy="make setup")
+    if module.cuda.is_available():
+        is_fast, where = bool(module.cuda.is_bf16_supported()), "this GPU"
+    else:
+        is_fast, where = bool(getattr(module.cpu, "_is_amx_tile_supported", lambda: False)()), "this CPU (AMX tiles)"
+    if is_fast:
+        return Finding(name="bf16", status="ok", detail=f"fast on {where}: trainer.precision=auto trains with bf16")
+    return Finding(name="bf16", status="note", detail=f"not fast on {where}: trainer.precision=auto trains with 32")
+
+
 def _spconv() -> Finding:
     module, failure = _import("spconv.pytorch")
     if module is None:
@@ -231,6 +244,7 @@ _CHECKS: tuple[Callable[[], Finding], ...] = (
     _python,
     _torch,
     _gpu,
+    _bf16,
     _spconv,
     _numba,
     _nuscenes,

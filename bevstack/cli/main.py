@@ -13,6 +13,7 @@ COMMANDS = {
     "eval": "score a checkpoint on a data set",
     "predict": "write the official submission file of a checkpoint",
     "replay": "run a training step again whose loss was not finite, and find where it began",
+    "interaction": "train tasks alone and together and measure what they do to each other",
     "report": "make the HTML report of a run",
     "weights": "pack a training run into a weights file, or look inside one",
     "demo": "worlds, training, evaluation and report in a few minutes",

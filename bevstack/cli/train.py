@@ -28,7 +28,10 @@ important keys                          (bevstack train experiment=NAME --cfg sh
   trainer.max_epochs=20                 length; or trainer.max_steps=1000, trainer.max_minutes=30
   trainer.batch_size=4                  frames per step, over all processes and trainer.accumulate together
   trainer.workers=1                     data loading processes of each training process
-  trainer.precision=auto                32, bf16 or 16; auto: bf16 on a GPU that has it, 32 elsewhere
+  trainer.precision=auto                32, bf16 or 16; auto: bf16 on a GPU that has it and on a CPU with AMX
+  trainer.strategy=fsdp                 with torchrun: parameters shared out over the processes (FSDP2); auto is ddp
+  balance=pcgrad                        losses of several tasks: fixed, uncertainty, gradnorm or pcgrad
+  trainer.gradient_cosine_every=50      log how far the gradients of the tasks agree
   optim.optimizer.lr=0.002              highest learning rate; optim=fine_tune for weights that are good already
   init_from=FILE                        start from weights: a .safetensors, a .ckpt, a run folder, or demo
   resume=RUN                            continue an interrupted run, with the same result as without interruption
