@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64
+from jaxtyping import Float64
 
 from bevstack.data.class_names import (
     ATTRIBUTES,
@@ -27,9 +27,10 @@ from bevstack.data.class_names import (
 from bevstack.data.images import ImageSize, read_image
 from bevstack.data.index import DatasetIndex, SceneRecord, open_index
 from bevstack.data.lidar import accumulate_sweeps
+from bevstack.data.nuscenes_boxes import boxes_in_ego
 from bevstack.data.occupancy import OCCUPANCY_FORMATS, OccupancyFormat, occupancy_path, read_occupancy
-from bevstack.geometry.transforms import from_quaternion, rigid_inverse, wrap_angle, yaw_of
-from bevstack.types.boxes import BOX_COLUMNS, Boxes3D, BoxIndex
+from bevstack.geometry.transforms import rigid_inverse, wrap_angle, yaw_of
+from bevstack.types.boxes import Boxes3D
 from bevstack.types.errors import CalibrationError, DatasetError
 from bevstack.types.frame import Annotations, CameraImage, EgoState, Frame, LidarSweep, OccupancyGrid
 
@@ -107,7 +108,7 @@ class NuScenesFrames:
 
         Raises:
             IndexError: there is no such frame.
-            DatasetError: a sensor file is missing or damaged.
+            DatasetError: a sensor or label file is missing or damaged, or no sensor at all is left.
             CalibrationError: a pose or camera matrix is not usable.
         """
         sample = self._sample(index)
@@ -115,7 +116,13 @@ class NuScenesFrames:
         reference = self.reference_row(sample)
         ego = self.ego(index)
         T_ego_global = rigid_inverse(ego.T_global_ego)
+        cameras = self._camera_images(sample, T_ego_global)
         lidar = self._lidar(sample, T_ego_global) if self.num_sweeps else None
+        if lidar is None and not cameras and (self.cameras or self.num_sweeps):
+            raise DatasetError(
+                f"sample {self.index.sample_tokens[sample]} has neither a camera picture nor LiDAR left: fetch its "
+                f"files (`bevstack data check {self.index.root}` names them) or leave {scene.name} out of the split"
+            )
         annotations = self.annotations(index) if self.with_annotations else None
         if annotations is not None and self.occupancy is not None:
             annotations = replace(annotations, occupancy=self._occupancy(sample, reference, self.occupancy))
@@ -123,7 +130,7 @@ class NuScenesFrames:
             token=self.index.sample_tokens[sample],
             scene_name=scene.name,
             timestamp_us=int(self.index["data_timestamp_us"][reference]),
-            cameras=self._camera_images(sample, T_ego_global),
+            cameras=cameras,
             lidar=lidar,
             ego=ego,
             location=scene.location,
@@ -244,7 +251,7 @@ class NuScenesFrames:
     def _lidar(self, sample: int, T_ego_global: np.ndarray) -> LidarSweep | None:
         rows = self.index.sweep_rows(sample, self.num_sweeps)
         paths = [self.index.root / self.index.data_paths[row] for row in rows]
-        absent = [not path.is_file() for path in paths]
+        absent = [not path.is_file() or path.stat().st_size == 0 for path in paths]
         for path, gone in zip(paths, absent):
             if gone:
                 self._report_missing(sample, LIDAR_NAME, str(path.relative_to(self.index.root)))
@@ -260,7 +267,9 @@ class NuScenesFrames:
 
     def _report_missing(self, sample: int, channel: str, path: str | None) -> None:
         token = self.index.sample_tokens[sample]
-        what = f"{self.index.root / path} is missing" if path else "there is no key frame in sample_data.json"
+        what = "there is no key frame in sample_data.json"
+        if path:
+            what = f"{self.index.root / path} is {'empty' if (self.index.root / path).is_file() else 'missing'}"
         if self.missing == "error":
             raise DatasetError(
                 f"{channel} of sample {token}: {what}; `bevstack data check {self.index.root}` says what to fetch, "
@@ -325,29 +334,6 @@ class NuScenesFrames:
         return int(self.sample_rows[index])
 
 
-def boxes_in_ego(
-    index: DatasetIndex, annotation_rows: Int64[np.ndarray, " N"], T_ego_global: Float64[np.ndarray, "4 4"]
-) -> Float32[np.ndarray, "N 9"]:
-    """Annotated boxes as `BoxIndex` rows in `ego`; yaw is that of the box's forward axis, velocity may be NaN.
-
-    Raises:
-        DatasetError: a size is not positive, or a number other than the velocity is not finite.
-    """
-    _check_boxes(index, annotation_rows)
-    T_global_box = from_quaternion(
-        index["annotation_rotation"][annotation_rows], index["annotation_translation"][annotation_rows]
-    )
-    T_ego_box = T_ego_global @ T_global_box
-    size_wlh = index["annotation_size_wlh"][annotation_rows]
-    rows = np.empty((len(annotation_rows), BOX_COLUMNS))
-    rows[:, : BoxIndex.Z + 1] = T_ego_box[:, :3, 3]
-    rows[:, BoxIndex.LENGTH : BoxIndex.HEIGHT + 1] = size_wlh[:, [1, 0, 2]]
-    rows[:, BoxIndex.YAW] = yaw_of(T_ego_box)
-    velocity = index["annotation_velocity"][annotation_rows]
-    rows[:, BoxIndex.VX :] = (velocity @ T_ego_global[:3, :3].T)[:, :2]
-    return rows.astype(np.float32)
-
-
 def motion_from_past(
     T_global_ego: Float64[np.ndarray, "N 4 4"], ages_s: Float64[np.ndarray, " N"]
 ) -> tuple[float, float, float]:
@@ -375,21 +361,6 @@ def _class_of_instance(index: DatasetIndex) -> np.ndarray:
     of_category = [CLASS_OF_CATEGORY.get(name) for name in index.categories]
     classes = np.array([DETECTION_CLASSES.index(name) if name else -1 for name in of_category], np.int64)
     return classes[index["instance_category"]] if len(index["instance_category"]) else np.zeros(0, np.int64)
-
-
-def _check_boxes(index: DatasetIndex, annotation_rows: np.ndarray) -> None:
-    columns = [index[f"annotation_{name}"][annotation_rows] for name in ("translation", "size_wlh", "rotation")]
-    usable = np.isfinite(np.concatenate(columns, axis=1)).all(axis=1) & (columns[1] > 0).all(axis=1)
-    usable &= np.linalg.norm(columns[2], axis=1) > 0
-    if usable.all():
-        return
-    row = int(np.flatnonzero(~usable)[0])
-    place, size, rotation = (column[row].tolist() for column in columns)
-    raise DatasetError(
-        f"annotation {index.annotation_tokens[int(annotation_rows[row])]} in "
-        f"{index.folder / 'sample_annotation.json'} has translation {place}, size {size} and rotation {rotation}: "
-        "a box needs finite numbers and a positive size; correct the record or take it out"
-    )
 
 
 def _no_annotations() -> Annotations:

@@ -15,8 +15,9 @@ real vehicle's LiDAR loses 2 % more. No prediction that goes through `ego` can d
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Literal
+from typing import Literal, no_type_check
 
+import numba
 import numpy as np
 from jaxtyping import Float, UInt8
 
@@ -37,6 +38,8 @@ OPENOCCUPANCY_LIDAR_GRID = VoxelGrid(
 """The grid of the files, in the frame of LIDAR_TOP (x right, y forward, z up)."""
 
 _NOISE = 0
+_BEYOND = 254
+"""Where the file does not reach, while its labels are moved."""
 _OCC3D_ARRAYS = ("semantics", "mask_camera", "mask_lidar")
 
 
@@ -67,8 +70,7 @@ def read_occupancy(
         grid = _read_occ3d(path, sample_token)
     else:
         grid = _read_openoccupancy(path, sample_token, T_ego_lidar)
-    observed = grid.camera_mask | grid.lidar_mask
-    if not (observed & (grid.semantics != OCCUPANCY_IGNORE)).any():
+    if not _says_anything(grid.semantics, grid.camera_mask, grid.lidar_mask, OCCUPANCY_IGNORE):
         raise _damaged(path, sample_token, "no voxel has a label")
     return grid
 
@@ -99,10 +101,10 @@ def _read_occ3d(path: Path, sample_token: str) -> OccupancyGrid:
     for name, array in zip(_OCC3D_ARRAYS, (semantics, camera_mask, lidar_mask), strict=True):
         if array.shape != OCC3D_GRID.shape_xyz or array.dtype.kind not in "ui":
             raise _damaged(path, sample_token, f"{name} is {array.dtype} of shape {array.shape}")
+    unknown = _unknown_class(semantics, OCCUPANCY_FREE, OCCUPANCY_IGNORE)
+    if unknown >= 0:
+        raise _damaged(path, sample_token, f"class {unknown} is none of 0 to {OCCUPANCY_FREE}")
     semantics = semantics.astype(np.uint8, copy=False)
-    unknown = semantics[(semantics > OCCUPANCY_FREE) & (semantics != OCCUPANCY_IGNORE)]
-    if len(unknown):
-        raise _damaged(path, sample_token, f"class {unknown[0]} is none of 0 to {OCCUPANCY_FREE}")
     return OccupancyGrid(
         semantics=semantics, camera_mask=camera_mask.astype(bool), lidar_mask=lidar_mask.astype(bool), grid=OCC3D_GRID
     )
@@ -110,15 +112,10 @@ def _read_occ3d(path: Path, sample_token: str) -> OccupancyGrid:
 
 def _read_openoccupancy(path: Path, sample_token: str, T_ego_lidar: np.ndarray) -> OccupancyGrid:
     in_lidar = _dense(_read_rows(path, sample_token), path, sample_token)
-    inside = np.broadcast_to(np.uint8(1), in_lidar.shape)
-    semantics, known = resample_nearest(
-        [in_lidar, np.ascontiguousarray(inside)],
-        OPENOCCUPANCY_LIDAR_GRID,
-        OPENOCCUPANCY_GRID,
-        inverse(T_ego_lidar),
-        [OCCUPANCY_IGNORE, 0],
-    )
-    mask = known.view(bool)
+    T_lidar_ego = inverse(T_ego_lidar)
+    (semantics,) = resample_nearest([in_lidar], OPENOCCUPANCY_LIDAR_GRID, OPENOCCUPANCY_GRID, T_lidar_ego, [_BEYOND])
+    mask = semantics != _BEYOND
+    semantics[~mask] = OCCUPANCY_IGNORE
     return OccupancyGrid(semantics=semantics, camera_mask=mask, lidar_mask=mask, grid=OPENOCCUPANCY_GRID)
 
 
@@ -152,6 +149,26 @@ def _dense(rows: np.ndarray, path: Path, sample_token: str) -> np.ndarray:
     dense = np.full(OPENOCCUPANCY_LIDAR_GRID.shape_xyz, OCCUPANCY_FREE, np.uint8)
     dense[x, y, z] = np.where(label == _NOISE, OCCUPANCY_IGNORE, label)
     return dense
+
+
+@numba.njit(nogil=True, cache=True)
+@no_type_check  # the checks that tests switch on cannot be compiled
+def _says_anything(semantics: np.ndarray, camera_mask: np.ndarray, lidar_mask: np.ndarray, ignore: int) -> bool:
+    """Whether any observed voxel has a class; in most files one of the first."""
+    for label, by_camera, by_lidar in zip(semantics.flat, camera_mask.flat, lidar_mask.flat):
+        if label != ignore and (by_camera or by_lidar):
+            return True
+    return False
+
+
+@numba.njit(nogil=True, cache=True)
+@no_type_check
+def _unknown_class(semantics: np.ndarray, last: int, ignore: int) -> int:
+    """The first label above the last class that is not the ignored one; -1 where there is none."""
+    for label in semantics.flat:
+        if label > last and label != ignore:
+            return label
+    return -1
 
 
 def _damaged(path: Path, sample_token: str, what: str) -> DatasetError:

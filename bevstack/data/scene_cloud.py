@@ -17,7 +17,8 @@ from bevstack.data.class_names import CLASS_OF_CATEGORY, LIDAR_NAME, OCCUPANCY_C
 from bevstack.data.index import DatasetIndex, SceneRecord
 from bevstack.data.lidar import read_rows
 from bevstack.data.lidarseg import CHALLENGE_CLASS, EGO, NOISE, labels_path, read_categories
-from bevstack.data.nuscenes import MICROSECOND_S, MIN_DISTANCE_M, boxes_in_ego
+from bevstack.data.nuscenes import MICROSECOND_S, MIN_DISTANCE_M
+from bevstack.data.nuscenes_boxes import boxes_in_ego
 from bevstack.geometry.boxes import box_of_points, box_pose
 from bevstack.geometry.transforms import rigid_inverse, transform_points, wrap_angle
 from bevstack.types.boxes import BoxIndex

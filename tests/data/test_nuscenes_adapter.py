@@ -25,7 +25,8 @@ from shapely.geometry import MultiPoint, box
 
 from bevstack.data.class_names import CAMERA_NAMES, DETECTION_CLASSES
 from bevstack.data.images import ImageSize
-from bevstack.data.nuscenes import NuScenesFrames, boxes_in_ego, motion_from_past
+from bevstack.data.nuscenes import NuScenesFrames, motion_from_past
+from bevstack.data.nuscenes_boxes import boxes_in_ego
 from bevstack.geometry.boxes import corners, points_in_boxes
 from bevstack.geometry.cameras import project
 from bevstack.geometry.transforms import from_xy_yaw, rigid_inverse, transform_points
@@ -197,6 +198,24 @@ def test_a_missing_sweep_is_an_error_or_left_out(tmp_path: Path) -> None:
         tiny_frames(root)[1]
     lidar = tiny_frames(root, missing="mask")[1].lidar
     assert lidar is not None and lidar.num_sweeps == 9
+
+
+def test_an_empty_lidar_file_is_an_error_that_names_it_or_left_out(tmp_path: Path) -> None:
+    root = write_tiny(tmp_path / "tiny")
+    (root / "samples/LIDAR_TOP/0.pcd.bin").write_bytes(b"")
+    with pytest.raises(DatasetError, match=f"LIDAR_TOP of sample {token('sample0')}: .*0.pcd.bin is empty"):
+        tiny_frames(root)[0]
+    assert tiny_frames(root, missing="mask")[0].lidar is None
+
+
+def test_a_sample_without_any_sensor_left_is_named(tmp_path: Path) -> None:
+    root = write_tiny(tmp_path / "tiny")
+    (root / "samples/LIDAR_TOP/0.pcd.bin").unlink()
+    for name in CAMERA_NAMES:
+        (root / f"samples/{name}/0.jpg").unlink()
+    with pytest.raises(DatasetError, match=f"sample {token('sample0')} has neither a camera picture nor LiDAR"):
+        tiny_frames(root, missing="mask")[0]
+    assert tiny_frames(root, cameras=(), num_sweeps=0)[0].annotations is not None, "labels alone can be asked for"
 
 
 def test_old_sweeps_do_not_pass_for_a_missing_key_sweep(tmp_path: Path) -> None:
