@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bevstack.data.check import CheckReport
     from bevstack.data.images import ImageSize
     from bevstack.data.index import DatasetIndex
+    from bevstack.data.labels import Labeller
     from bevstack.data.nuscenes import NuScenesFrames
     from bevstack.data.stats import DatasetStats
 
@@ -231,6 +232,7 @@ def _without_nan(item: Any) -> Any:
 def _view(options: argparse.Namespace) -> int:
     import cv2
 
+    from bevstack.data.labels import labelled
     from bevstack.data.view import draw_frame
 
     if options.out.suffix not in (".png", ".jpg"):
@@ -238,7 +240,8 @@ def _view(options: argparse.Namespace) -> int:
     frames, position = _frame_to_view(options)
     if not -len(frames) <= position < len(frames):
         raise ValueError(f"--index {position}: split '{frames.split}' has frames 0 to {len(frames) - 1}")
-    picture = draw_frame(frames[position], range_m=options.range)
+    frame = labelled(frames[position], _map_labellers(frames, options.range))
+    picture = draw_frame(frame, range_m=options.range)
     encoded = cv2.imencode(options.out.suffix, picture[:, :, ::-1])[1]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     scratch = options.out.with_name(f".{options.out.name}.tmp-{os.getpid()}")
@@ -251,7 +254,23 @@ def _view(options: argparse.Namespace) -> int:
     return 0
 
 
+def _map_labellers(frames: "NuScenesFrames", range_m: float) -> "list[Labeller]":
+    """What draws the map of the seen area, where the data set has one."""
+    import math
+
+    from bevstack.data.available_labels import has_map
+    from bevstack.data.map_labels import MapLabeller
+    from bevstack.types.bev import BevGrid
+
+    if not has_map(frames.index, frames.split):
+        return []
+    side = (-math.ceil(range_m), math.ceil(range_m))
+    grid = BevGrid(x_range_m=side, y_range_m=side, z_range_m=(-5.0, 3.0), cell_m=0.25)
+    return [MapLabeller(root=frames.root, grid=grid, missing="mask")]
+
+
 def _frame_to_view(options: argparse.Namespace) -> "tuple[NuScenesFrames, int]":
+    from bevstack.data.available_labels import occupancy_format
     from bevstack.data.index import open_index
     from bevstack.data.nuscenes import NuScenesFrames
     from bevstack.types.errors import DatasetError
@@ -269,6 +288,7 @@ def _frame_to_view(options: argparse.Namespace) -> "tuple[NuScenesFrames, int]":
         split=splits[0],
         image_size=_whole_picture(index),
         num_sweeps=options.sweeps,
+        occupancy=occupancy_format(index, splits[0]),
         missing="mask",
     )
     return frames, frames.index_of(options.sample) if options.sample else options.index

@@ -1,9 +1,24 @@
-"""One frame as a picture: six cameras with boxes drawn into them, and the points and boxes from above."""
+"""One frame as a picture: six cameras with boxes drawn into them, and the points and boxes from above, over the map
+where there is one; occupancy labels make a second view from above.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from bevstack.data.bird_rasters import (
+    MAP_COLOURS,
+    BirdRaster,
+    Colour,
+    map_raster,
+    occupancy_colours,
+    occupancy_raster,
+    paint_map,
+    paint_occupancy,
+)
 from bevstack.data.class_names import DETECTION_CLASSES
 from bevstack.geometry.boxes import corners
 from bevstack.geometry.cameras import project
@@ -26,7 +41,10 @@ CLASS_COLORS = (
 """RGB of each detection class, in their order; near those of the nuScenes devkit."""
 
 CAMERA_LAYOUT = (("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"), ("CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"))
+Ground = tuple[BirdRaster, np.ndarray]
+"""What lies under the boxes, and its picture in RGB."""
 _EDGES = ((0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7))
+OCCUPANCY_COLOURS = occupancy_colours(dict(zip(DETECTION_CLASSES, CLASS_COLORS, strict=True)))
 _FRONT_CROSS = ((0, 5), (1, 4))
 """Diagonals of the front face: they show which way an object looks."""
 _NEAR_M = 0.1
@@ -35,7 +53,9 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def draw_frame(frame: Frame, range_m: float = 55.0, cell_width_px: int = 704) -> UInt8[np.ndarray, "H W 3"]:
-    """The whole picture as RGB: cameras in two rows of three, and beneath them the scene from above with a legend."""
+    """The whole picture as RGB: cameras in two rows of three, and beneath them the scene from above with a legend; with
+    occupancy labels, beneath that again what fills the highest voxels.
+    """
     boxes = frame.annotations.boxes if frame.annotations is not None else Boxes3D.empty()
     by_name = {camera.name: camera for camera in frame.cameras}
     height_px = max((round(c.rgb.shape[0] * cell_width_px / c.rgb.shape[1]) for c in frame.cameras), default=0)
@@ -43,10 +63,17 @@ def draw_frame(frame: Frame, range_m: float = 55.0, cell_width_px: int = 704) ->
     for names in CAMERA_LAYOUT if frame.cameras else ():
         rows.append(np.hstack([_camera_cell(by_name.get(n), n, boxes, height_px, cell_width_px) for n in names]))
     width_px = 3 * cell_width_px
-    bird = draw_bird_view(frame, boxes, range_m, size_px=width_px // 2)
+    bird = draw_bird_view(frame, boxes, range_m, size_px=width_px // 2, ground=_map_of(frame))
     panel = np.full((bird.shape[0], width_px - bird.shape[1], 3), _BACKGROUND, np.uint8)
     _write_legend(panel, frame, boxes)
-    return np.vstack([*rows, np.hstack([bird, panel])])
+    rows.append(np.hstack([bird, panel]))
+    occupancy = _occupancy_of(frame)
+    if occupancy is not None:
+        bird = draw_bird_view(replace(frame, lidar=None), boxes, range_m, width_px // 2, ground=occupancy)
+        panel = np.full_like(panel, _BACKGROUND)
+        _write_colours(panel, 24, 70, "occupancy: class of the highest voxel", OCCUPANCY_COLOURS)
+        rows.append(np.hstack([bird, panel]))
+    return np.vstack(rows)
 
 
 def draw_boxes_in_camera(camera: CameraImage, boxes: Boxes3D, line_px: int = 1) -> UInt8[np.ndarray, "H W 3"]:
@@ -99,10 +126,17 @@ def _camera_cell(camera: CameraImage | None, name: str, boxes: Boxes3D, height_p
     return cell
 
 
-def draw_bird_view(frame: Frame, boxes: Boxes3D, range_m: float, size_px: int) -> UInt8[np.ndarray, "S S 3"]:
-    """Points, boxes with heading, and velocities over the next second; the vehicle looks up, its left is left."""
+def draw_bird_view(
+    frame: Frame, boxes: Boxes3D, range_m: float, size_px: int, ground: "Ground | None" = None
+) -> UInt8[np.ndarray, "S S 3"]:
+    """Points, boxes with heading, and velocities over the next second; the vehicle looks up, its left is left.
+
+    `ground` is painted under all of it.
+    """
     image = np.full((size_px, size_px, 3), _BACKGROUND, np.uint8)
     scale = size_px / (2 * range_m)
+    if ground is not None:
+        _paint_ground(image, *ground, scale)
 
     def pixels(xy_m: np.ndarray) -> np.ndarray:
         return np.stack((size_px / 2 - xy_m[..., 1] * scale, size_px / 2 - xy_m[..., 0] * scale), axis=-1)
@@ -127,6 +161,34 @@ def draw_bird_view(frame: Frame, boxes: Boxes3D, range_m: float, size_px: int) -
     own = np.array([[3.4, 0.9], [3.4, -0.9], [-0.9, -0.9], [-0.9, 0.9]])  # outline from the rear-axle origin
     cv2.fillPoly(image, [np.round(pixels(own)).astype(np.int32)], (235, 235, 235))
     return image
+
+
+def _map_of(frame: Frame) -> Ground | None:
+    labels = None if frame.annotations is None else frame.annotations.map_masks
+    if labels is None:
+        return None
+    raster = map_raster(labels.masks, labels.grid)
+    return raster, paint_map(raster, _BACKGROUND)
+
+
+def _occupancy_of(frame: Frame) -> Ground | None:
+    labels = None if frame.annotations is None else frame.annotations.occupancy
+    if labels is None:
+        return None
+    raster = occupancy_raster(labels.semantics, labels.grid)
+    return raster, paint_occupancy(raster, OCCUPANCY_COLOURS, _BACKGROUND)
+
+
+def _paint_ground(image: np.ndarray, raster: BirdRaster, picture: np.ndarray, scale: float) -> None:
+    """Lay a picture over the area that it shows; `scale` is pixels for a metre."""
+    rows, columns = picture.shape[:2]
+    (x_low, x_high), (y_low, y_high) = raster.x_range_m, raster.y_range_m
+    across, down = scale * (y_high - y_low) / columns, scale * (x_high - x_low) / rows
+    left, top = image.shape[1] / 2 - y_high * scale, image.shape[0] / 2 - x_high * scale
+    # The inverse map, of centres of pixels: cells stay sharp.
+    to_cells = np.array([[1 / across, 0, (0.5 - left) / across - 0.5], [0, 1 / down, (0.5 - top) / down - 0.5]])
+    flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+    cv2.warpAffine(picture, to_cells, image.shape[1::-1], image, flags, cv2.BORDER_TRANSPARENT)
 
 
 def _draw_points(image: np.ndarray, points: np.ndarray, pixels) -> None:  # type: ignore[no-untyped-def]
@@ -163,7 +225,19 @@ def _write_legend(panel: np.ndarray, frame: Frame, boxes: Boxes3D) -> None:
         shade = (225,) * 3 if count else (110,) * 3
         cv2.putText(panel, f"{name}  {count}", (56, y), _FONT, 0.6, shade, 1, cv2.LINE_AA)
         y += 30
+    if frame.annotations is not None and frame.annotations.map_masks is not None:
+        _write_colours(panel, 600, y - 30 * len(DETECTION_CLASSES), "map", MAP_COLOURS)
     note = ["Up is ahead, left is left. A line in a box points", "forward, a white line is one second of motion."]
     for text in note:
         cv2.putText(panel, text, (24, y + 20), _FONT, 0.5, (150,) * 3, 1, cv2.LINE_AA)
         y += 24
+
+
+def _write_colours(panel: np.ndarray, x: int, y: int, title: str, colours: Mapping[str, Colour]) -> None:
+    """A column of colours with their names."""
+    x = min(x, panel.shape[1] // 2)
+    cv2.putText(panel, title, (x, y - 26), _FONT, 0.6, (225,) * 3, 1, cv2.LINE_AA)
+    for number, (name, colour) in enumerate(colours.items()):
+        row = y + 30 * number
+        cv2.rectangle(panel, (x, row - 14), (x + 20, row + 2), colour, -1)
+        cv2.putText(panel, name, (x + 32, row), _FONT, 0.6, (225,) * 3, 1, cv2.LINE_AA)
