@@ -70,7 +70,8 @@ def read_occupancy(
         grid = _read_occ3d(path, sample_token)
     else:
         grid = _read_openoccupancy(path, sample_token, T_ego_lidar)
-    if not _says_anything(grid.semantics, grid.camera_mask, grid.lidar_mask, OCCUPANCY_IGNORE):
+    parts = (grid.semantics, grid.camera_mask, grid.lidar_mask)
+    if not _says_anything(*(part.reshape(-1) for part in parts), OCCUPANCY_IGNORE):
         raise _damaged(path, sample_token, "no voxel has a label")
     return grid
 
@@ -101,7 +102,7 @@ def _read_occ3d(path: Path, sample_token: str) -> OccupancyGrid:
     for name, array in zip(_OCC3D_ARRAYS, (semantics, camera_mask, lidar_mask), strict=True):
         if array.shape != OCC3D_GRID.shape_xyz or array.dtype.kind not in "ui":
             raise _damaged(path, sample_token, f"{name} is {array.dtype} of shape {array.shape}")
-    unknown = _unknown_class(semantics, OCCUPANCY_FREE, OCCUPANCY_IGNORE)
+    unknown = _unknown_class(semantics.reshape(-1), OCCUPANCY_FREE, OCCUPANCY_IGNORE)
     if unknown >= 0:
         raise _damaged(path, sample_token, f"class {unknown} is none of 0 to {OCCUPANCY_FREE}")
     semantics = semantics.astype(np.uint8, copy=False)
@@ -155,8 +156,8 @@ def _dense(rows: np.ndarray, path: Path, sample_token: str) -> np.ndarray:
 @no_type_check  # the checks that tests switch on cannot be compiled
 def _says_anything(semantics: np.ndarray, camera_mask: np.ndarray, lidar_mask: np.ndarray, ignore: int) -> bool:
     """Whether any observed voxel has a class; in most files one of the first."""
-    for label, by_camera, by_lidar in zip(semantics.flat, camera_mask.flat, lidar_mask.flat):
-        if label != ignore and (by_camera or by_lidar):
+    for k in range(len(semantics)):
+        if semantics[k] != ignore and (camera_mask[k] or lidar_mask[k]):
             return True
     return False
 
@@ -164,11 +165,13 @@ def _says_anything(semantics: np.ndarray, camera_mask: np.ndarray, lidar_mask: n
 @numba.njit(nogil=True, cache=True)
 @no_type_check
 def _unknown_class(semantics: np.ndarray, last: int, ignore: int) -> int:
-    """The first label above the last class that is not the ignored one; -1 where there is none."""
-    for label in semantics.flat:
+    """A label above the last class that is not the ignored one; -1 where there is none."""
+    found = -1
+    for k in range(len(semantics)):
+        label = semantics[k]
         if label > last and label != ignore:
-            return label
-    return -1
+            found = label
+    return found
 
 
 def _damaged(path: Path, sample_token: str, what: str) -> DatasetError:
