@@ -156,7 +156,7 @@ def _dense(rows: np.ndarray, path: Path, sample_token: str) -> np.ndarray:
 @no_type_check  # the checks that tests switch on cannot be compiled
 def _says_anything(semantics: np.ndarray, camera_mask: np.ndarray, lidar_mask: np.ndarray, ignore: int) -> bool:
     """Whether any observed voxel has a class; in most files one of the first."""
-    for k in range(len(semantics)):
+    for k in range(len(semantics)):  # noqa: SIM110 - generators cannot be compiled
         if semantics[k] != ignore and (camera_mask[k] or lidar_mask[k]):
             return True
     return False
