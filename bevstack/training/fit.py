@@ -139,10 +139,6 @@ class _Run:
                     f"{stored['data_hash']}): restore it, or start a new run with init_from={checkpoint}"
                 )
             return resume, checkpoint
-        if OmegaConf.is_missing(self.config, "init_from"):
-            raise ValueError(
-                "init_from is not set: this experiment goes on from another one, init_from=RUN; null starts afresh"
-            )
         agreed = ["", ""]
         if self.is_first:
             if self.config.init_from not in (None, "demo"):

@@ -66,7 +66,7 @@ def test_the_last_stage_is_the_one_stage_network() -> None:
 def test_a_later_stage_asks_for_the_run_it_starts_from(tmp_path: Path) -> None:
     overrides = ("trainer.precision=32", "trainer.accelerator=cpu", "trainer.workers=0", "augment.paste=null")
     config = compose(["experiment=m3net_stage2", *overrides, "trainer.batch_size=1", f"run_root={tmp_path}"])
-    with pytest.raises(ValueError, match="init_from=RUN"):
+    with pytest.raises(FileNotFoundError, match="RUN_OF_M3NET_STAGE1; give .* a run folder"):
         run_training(config, sources={"train": some_frames(1), "val": some_frames(1)})
     assert not any(tmp_path.iterdir())
 
