@@ -37,9 +37,6 @@ PARTS = {
     "fuser": "fuser",
     "BEV backbone": "backbone",
     "decoder": "heads.m3net",
-    "  of it detection": "heads.m3net.readouts.detection",
-    "  of it map": "heads.m3net.readouts.map",
-    "  of it occupancy": "heads.m3net.readouts.occupancy",
 }
 
 
@@ -146,7 +143,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     for label, path in PARTS.items():
         part = model.get_submodule(path)
         macs = flops.get(path, 0) // 2 + (sparse_macs if path == "encoders.lidar" else 0)
-        parts[label.strip()] = {
+        parts[label] = {
             "parameters_m": round(sum(value.numel() for value in part.parameters()) / 1e6, 3),
             "gmac": round(macs / 1e9, 2),
         }

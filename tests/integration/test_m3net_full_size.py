@@ -43,6 +43,14 @@ def shape_of_data(kept: dict[str, tuple[int, ...]], name: str) -> Any:
     return note
 
 
+@torch.no_grad()
+def awaken(model: nn.Module) -> None:
+    """What starts at zero hides what stands before it from the gradient; after the first step nothing is zero."""
+    for part in model.parameters():
+        if part.ndim > 1 and not part.any():
+            part.normal_(std=0.01)
+
+
 def test_the_large_network_takes_a_step_on_a_real_frame(nuscenes_real: Path, tmp_path: Path) -> None:
     config = compose(["experiment=m3net"])
     root, version, split = real_frame_root(nuscenes_real, tmp_path)
@@ -58,6 +66,7 @@ def test_the_large_network_takes_a_step_on_a_real_frame(nuscenes_real: Path, tmp
         map_valid=torch.ones(1, dtype=torch.bool),
     )
     model = build_model(config).train()
+    awaken(model)
     shapes: dict[str, tuple[int, ...]] = {}
     for name in ("encoders.camera.backbone", "encoders.camera", "encoders.lidar", "fuser", "backbone"):
         model.get_submodule(name).register_forward_hook(shape_of_data(shapes, name))
@@ -78,13 +87,12 @@ def test_the_large_network_takes_a_step_on_a_real_frame(nuscenes_real: Path, tmp
     assert output["occupancy"].grid.shape_xyz == (512, 512, 40)
 
     weights, terms = flat_weights(config.loss_weights), model.loss(outputs, labels)
-    assert terms.keys() == weights.keys() and all(math.isfinite(term) for term in terms.values())
+    assert terms.keys() == weights.keys() and all(math.isfinite(float(term.detach())) for term in terms.values())
     torch.stack([weights[name] * term for name, term in terms.items()]).sum().backward()
 
     trained = {name: part for name, part in model.named_parameters() if part.requires_grad}
     assert [name for name, part in trained.items() if part.grad is None] == []
     assert [name for name, part in trained.items() if not part.grad.isfinite().all()] == []
-    # What stands before a projection that starts at zero learns from the second step on.
-    behind_zero = ("fuser.votes.", ".scaling.", ".offsets.", ".attention", "_attention.")
     silent = [name for name, part in trained.items() if not part.grad.any()]
-    assert [name for name in silent if not any(part in name for part in behind_zero)] == []
+    # A single key frame says nothing of velocities.
+    assert [name for name in silent if ".branches.velocity." not in name] == []
