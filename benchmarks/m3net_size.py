@@ -132,7 +132,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     def step() -> None:
         terms = model.train().loss(model(batch), labels)
         torch.stack([weights[name] * value for name, value in terms.items()]).sum().backward()
-        print({name: round(float(value), 4) for name, value in terms.items()}, flush=True)
+        print({name: round(float(value.detach()), 4) for name, value in terms.items()}, flush=True)
 
     inference = measured(infer, arguments.device)
     print({"inference": inference}, flush=True)
