@@ -13,5 +13,5 @@ data=(data.root="$folder/worlds/train" data.val_root="$folder/worlds/held_out" t
   trainer.precision=${PRECISION:-bf16} trainer.channels_last=true)
 $bevstack train experiment=lidar_small "${data[@]}" trainer.max_steps=3600 optim.optimizer.lr=0.003 run_root="$folder"
 $bevstack train experiment=fusion_small "${data[@]}" trainer.max_steps=1200 init_from="$folder/latest" run_root="$folder"
-$bevstack weights pack "$folder/latest" bevstack/weights/demo.safetensors
+$bevstack weights pack "$folder/latest" bevstack/weights/demo.safetensors --half
 $bevstack eval --checkpoint demo --data "$folder/worlds/held_out" --modality all --out "$folder/eval"
