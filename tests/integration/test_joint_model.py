@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from fixtures.batches import SMALL_GRID, box_surface_cloud, make_batch, make_labels, one_frame, random_cloud
+from fixtures.found_boxes import assert_found
 
-from bevstack.data.class_names import DETECTION_CLASSES
 from bevstack.fusion.bev_backbone import BevBackbone
 from bevstack.fusion.concat import ConcatFuser
 from bevstack.fusion.lift_splat import LiftSplat
@@ -77,18 +77,7 @@ def test_detection_on_the_joint_decoder_learns_one_scene_by_heart_without_suppre
         torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
         optimizer.step()
         schedule.step()
-    detections = model.eval().decode(model(batch), batch)[0].detections
-    assert detections is not None
-    confident = detections.scores > 0.3
-    assert confident.sum() == len(rows)
-    for row in rows:
-        own = confident & (detections.boxes.class_index == DETECTION_CLASSES.index(row[0]))
-        distance_m = np.hypot(*(detections.boxes.centers[own, :2] - row[2:4]).T)
-        nearest = detections.boxes.rows[own][distance_m.argmin()]
-        assert distance_m.min() < 0.5
-        np.testing.assert_allclose(nearest[3:6], row[5:8], rtol=0.3)
-        assert abs((nearest[6] - row[8] + np.pi) % (2 * np.pi) - np.pi) < 0.3
-        np.testing.assert_allclose(nearest[7:9], row[9:11], atol=0.5)
+    assert_found(model.eval().decode(model(batch), batch)[0].detections, rows)
 
 
 @pytest.mark.parametrize("sources", [("camera",), ("lidar",), ("camera", "lidar")])

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fixtures.batches import SMALL_GRID, make_batch, one_frame, random_cloud
+from fixtures.batches import SMALL_GRID, make_batch, random_cloud
 
 from bevstack.perception.lidar import pillarise as pillarise_module
 from bevstack.perception.lidar.pillar_max import pillar_max
@@ -62,28 +62,6 @@ def test_the_fast_maximum_equals_the_standard_operations_forward_and_backward() 
     torch.testing.assert_close(results[0][0], results[1][0])
     torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-4, atol=1e-4)
     assert not results[1][0][50:].any()
-
-
-@pytest.mark.parametrize("is_training", [False, True])
-def test_an_empty_cloud_and_a_single_point_give_finite_features(is_training: bool) -> None:
-    encoder = make_encoder().train(is_training)
-    for cloud in (np.zeros((0, 5)), np.array([[1.0, 1, 0, 3, 0]])):
-        bev = encoder(make_batch([cloud, cloud[:0]]))
-        assert bev.data.isfinite().all() and bev.valid.all()
-
-
-def test_a_frame_without_lidar_is_zero_and_not_valid() -> None:
-    bev = make_encoder()(make_batch([None, random_cloud(np.random.default_rng(0))]))
-    assert not bev.data[0].any() and not bev.valid[0].any()
-    assert bev.data[1].any() and bev.valid[1].all()
-
-
-def test_two_frames_at_once_equal_each_alone() -> None:
-    rng = np.random.default_rng(0)
-    encoder, batch = make_encoder(), make_batch([random_cloud(rng), random_cloud(rng, 300)])
-    together = encoder(batch).data
-    for index in range(2):
-        torch.testing.assert_close(together[index], encoder(one_frame(batch, index)).data[0], rtol=1e-4, atol=1e-5)
 
 
 def test_age_and_direction_of_motion_change_the_features() -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from fixtures.batches import SMALL_GRID, make_batch, one_frame, random_cloud
+from fixtures.batches import SMALL_GRID, make_batch, random_cloud
 
 from bevstack.perception.lidar.sparse_voxels import SparseVoxelEncoder
 from bevstack.perception.lidar.voxelize import spread_sample, voxel_means
@@ -53,28 +53,6 @@ def test_backward_works_without_cuda_and_reaches_every_parameter() -> None:
     encoder = make_encoder().train()
     encoder(make_batch([random_cloud(np.random.default_rng(0))])).data.square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in encoder.parameters())
-
-
-@pytest.mark.parametrize("is_training", [False, True])
-def test_an_empty_cloud_and_a_single_point_give_finite_features(is_training: bool) -> None:
-    encoder = make_encoder().train(is_training)
-    for cloud in (np.zeros((0, 5)), np.array([[1.0, 1, 0, 3, 0]])):
-        bev = encoder(make_batch([cloud]))
-        assert bev.data.isfinite().all() and bev.valid.all()
-
-
-def test_a_frame_without_lidar_is_zero_and_not_valid() -> None:
-    bev = make_encoder()(make_batch([None, random_cloud(np.random.default_rng(0))]))
-    assert not bev.data[0].any() and not bev.valid[0].any()
-    assert bev.data[1].any() and bev.valid[1].all()
-
-
-def test_two_frames_at_once_equal_each_alone() -> None:
-    rng = np.random.default_rng(0)
-    encoder, batch = make_encoder(), make_batch([random_cloud(rng), random_cloud(rng, 300)])
-    together = encoder(batch).data
-    for index in range(2):
-        torch.testing.assert_close(together[index], encoder(one_frame(batch, index)).data[0], rtol=1e-4, atol=1e-5)
 
 
 def test_a_height_that_is_no_whole_number_of_voxels_is_refused() -> None:
