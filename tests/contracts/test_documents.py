@@ -35,6 +35,16 @@ def test_every_command_of_the_readme_exists() -> None:
     assert named and named <= set(COMMANDS)
 
 
+def test_every_training_command_of_the_readme_says_where_its_data_is() -> None:
+    from bevstack.build import compose, data_location
+
+    commands = re.findall(r"^bevstack train ([^#\n]+)", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    assert commands
+    for command in commands:
+        config = compose(command.split())
+        assert data_location(config, "train")[0] and data_location(config, "val")[0]
+
+
 def test_no_tracked_text_holds_a_machine_path() -> None:
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
     files = [ROOT / name for name in tracked.split("\0") if name.endswith(TEXT_SUFFIXES)]
