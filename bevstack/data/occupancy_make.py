@@ -152,9 +152,8 @@ def _run(index: DatasetIndex, scenes: list[SceneRecord], folder: Path, all_sweep
         try:
             for job in as_completed(jobs):
                 yield job.result()
-        except BaseException:
+        finally:  # after an error or Ctrl-C no further scene is begun
             pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _whole_scene(index: DatasetIndex, scene: SceneRecord, folder: Path, all_sweeps: bool) -> int:

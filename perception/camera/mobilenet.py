@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bevstack.perception.camera.present_pictures import features_where_present
 from bevstack.types.errors import DatasetError
 
 _LOGGER = logging.getLogger(__name__)
@@ -178,16 +179,14 @@ class MobileNetV2Backbone(nn.Module):
         Raises:
             ValueError: the picture does not divide by the coarsest stride.
         """
-        height, width = images.shape[-2:]
-        if height % self._strides[-1] or width % self._strides[-1]:
-            raise ValueError(f"image size {(height, width)} must divide by {self._strides[-1]}")
-        out_shape = (*images.shape[:2], self.out_channels, height // self.stride, width // self.stride)
-        if not camera_mask.any():
-            return torch.zeros(out_shape, device=images.device)
-        features = self._pyramid(images[camera_mask])
-        out = features.new_zeros(out_shape)
-        out[camera_mask] = features
-        return out
+        return features_where_present(
+            self._pyramid,
+            images,
+            camera_mask,
+            out_channels=self.out_channels,
+            stride=self.stride,
+            divisor=self._strides[-1],
+        )
 
     def _pyramid(self, pictures: UInt8[Tensor, "P 3 H W"]) -> Float[Tensor, "P C h w"]:
         x = ((pictures.float() - self._mean) / self._std).contiguous(memory_format=torch.channels_last)

@@ -21,10 +21,13 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint as recompute
 
 from bevstack.perception.camera.mobilenet import IMAGENET_MEAN, IMAGENET_STD
+from bevstack.perception.camera.present_pictures import features_where_present
 from bevstack.perception.camera.pyramid import ConcatPyramid, SimplePyramid
 from bevstack.types.errors import DatasetError, did_you_mean
 
 _LOGGER = logging.getLogger(__name__)
+
+_COARSEST_STRIDE = 32
 
 HUB = "hub"
 """As `weights`: the weights that the authors of the backbone published on the Hugging Face hub."""
@@ -147,16 +150,14 @@ class TransformersBackbone(nn.Module):
         Raises:
             ValueError: the picture does not divide by the coarsest stride.
         """
-        height, width = images.shape[-2:]
-        if height % 32 or width % 32:
-            raise ValueError(f"image size {(height, width)} must divide by 32")
-        out_shape = (*images.shape[:2], self.out_channels, height // self.stride, width // self.stride)
-        if not camera_mask.any():
-            return torch.zeros(out_shape, device=images.device)
-        features = self._features(images[camera_mask])
-        out = features.new_zeros(out_shape)
-        out[camera_mask] = features
-        return out
+        return features_where_present(
+            self._features,
+            images,
+            camera_mask,
+            out_channels=self.out_channels,
+            stride=self.stride,
+            divisor=_COARSEST_STRIDE,
+        )
 
     def _features(self, pictures: UInt8[Tensor, "P 3 H W"]) -> Float[Tensor, "P C h w"]:
         x = (pictures.float() - self._mean) / self._std
