@@ -7,10 +7,12 @@ suppression among neighbours is not needed.
 Letters: B frames, Q queries, K classes, R box numbers, C channels, N objects, Y X cells.
 """
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,7 +27,7 @@ from bevstack.perception.heads.detection_decode import (
     kept_detections,
 )
 from bevstack.perception.heads.heatmap_targets import CenterTargets, encode_boxes
-from bevstack.perception.heads.hungarian import MatchingCosts, assign
+from bevstack.perception.heads.hungarian import FORBIDDEN, MatchingCosts, assign
 from bevstack.perception.heads.joint_types import Decoded, Queries, Stem
 from bevstack.perception.heads.query_encoding import PositionEmbedding
 from bevstack.types.batch import Labels
@@ -71,6 +73,7 @@ class DetectionReadout(nn.Module):
         branch_channels: Width of the hidden layer of each box number.
         unfiltered_classes: Small things that stand side by side: each cell of theirs may start a query, not only peaks.
         costs: How queries are assigned to objects.
+        match_within_m: Objects whose query starts farther away than this teach it no box; None for no limit.
         min_points: Labels with fewer LiDAR and radar points are not learned.
         min_overlap: Width of the bumps of the heat map, see `gaussian_radius_cells`.
         min_radius_cells: Least radius of a bump.
@@ -94,6 +97,7 @@ class DetectionReadout(nn.Module):
         branch_channels: int = 64,
         unfiltered_classes: tuple[str, ...] = ("pedestrian", "traffic_cone"),
         costs: MatchingCosts | None = None,
+        match_within_m: float | None = None,
         min_points: int = 1,
         min_overlap: float = 0.1,
         min_radius_cells: float = 2.0,
@@ -106,7 +110,7 @@ class DetectionReadout(nn.Module):
         if unknown or num_queries < 1:
             raise ValueError(f"num_queries={num_queries} must be 1 or more, {unknown} be in {DETECTION_CLASSES}")
         self.num_queries = num_queries
-        self.costs = costs or MatchingCosts()
+        self.costs, self.match_within_m = costs or MatchingCosts(), match_within_m
         self.min_points, self.min_overlap, self.min_radius_cells = min_points, min_overlap, min_radius_cells
         self.decode_settings = DecodeSettings.make(
             attributes=attributes,
@@ -181,8 +185,8 @@ class DetectionReadout(nn.Module):
         self, output: QueryDetections, targets: CenterTargets
     ) -> tuple[Int[Tensor, " P"], Int[Tensor, " P"]]:
         """Objects (rows of the targets) and the query of each (frame * Q + query)."""
-        rows, columns = output.grid.shape_yx
-        frame_of_object, cell = targets.cell_index // (rows * columns), targets.cell_index % (rows * columns)
+        cells = math.prod(output.grid.shape_yx)
+        frame_of_object, cell = targets.cell_index // cells, targets.cell_index % cells
         wanted, _ = box_rows(_as_numbers(targets), cell, output.grid)
         objects, queries = [], []
         for frame in range(len(output.numbers)):
@@ -190,10 +194,20 @@ class DetectionReadout(nn.Module):
             boxes, _ = box_rows(output.numbers[frame].float(), output.peaks.cell[frame], output.grid)
             logits = output.class_logits[frame].float()
             cost = self.costs.matrix(logits, boxes, targets.class_index[own], wanted[own], output.grid)
-            of_object, of_query = assign(cost)
-            objects.append(own[torch.from_numpy(of_object).to(own.device)])
-            queries.append(torch.from_numpy(of_query).to(own.device) + frame * self.num_queries)
+            is_far = self._is_far(cell[own], output.peaks.cell[frame], output.grid)
+            of_object, of_query = assign(np.where(is_far, FORBIDDEN, cost))
+            is_kept = ~is_far[of_object, of_query]
+            objects.append(own[torch.from_numpy(of_object[is_kept]).to(own.device)])
+            queries.append(torch.from_numpy(of_query[is_kept]).to(own.device) + frame * self.num_queries)
         return torch.cat(objects), torch.cat(queries)
+
+    def _is_far(self, objects: Int[Tensor, " N"], peaks: Int[Tensor, " Q"], grid: BevGrid) -> Bool[np.ndarray, "N Q"]:
+        """Which queries start too far from which objects, both as flat cells, to learn their boxes."""
+        if self.match_within_m is None:
+            return np.zeros((len(objects), len(peaks)), bool)
+        columns = grid.shape_yx[1]
+        of_object, of_peak = (torch.stack((cell % columns, cell // columns), 1).float() for cell in (objects, peaks))
+        return (torch.cdist(of_object, of_peak) * grid.cell_m > self.match_within_m).cpu().numpy()
 
     @torch.no_grad()
     def decode(self, output: QueryDetections) -> list[Detections]:

@@ -17,8 +17,9 @@ from bevstack.geometry.boxes import box_iou
 from bevstack.types.bev import BevGrid
 from bevstack.types.boxes import BoxIndex
 
-_LARGE = 1e6
-"""Cost in place of one that is not finite: the loss, not the assignment, shall say that the network has diverged."""
+FORBIDDEN = 1e6
+"""Cost of a pair that shall not be; also in place of one that is not finite: the loss, not the assignment, shall say
+that the network has diverged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +57,7 @@ class MatchingCosts:
         disbelief = self._class_cost(class_logits)[:, class_index].T
         known = (self.class_weight * disbelief + self.centre_weight * apart).cpu().numpy()
         cost = known - self.iou_weight * overlap
-        return np.where(np.isfinite(cost), cost, _LARGE)
+        return np.where(np.isfinite(cost), cost, FORBIDDEN)
 
     def _class_cost(self, logits: Float[Tensor, "Q K"]) -> Float[Tensor, "Q K"]:
         """By how much the focal loss of a query is larger with the class than without it."""

@@ -64,9 +64,12 @@ class MapReadout(nn.Module):
         strips: Equal parts of the map along y.
         classes: Map classes; those of `bevstack.data.maps.MAP_CLASSES`.
         attention_heads: Heads of the two self-attentions.
+        sub_cells: Finer cells along x and along y that a query tells apart in each cell of the features: lines are
+            thinner than these.
 
     Raises:
-        ValueError: rows of the map that do not divide by `strips`, or channels that do not by `attention_heads`.
+        ValueError: rows of the map that do not divide by `strips`, channels that do not by `attention_heads`, or no
+            sub-cell.
     """
 
     def __init__(
@@ -78,15 +81,18 @@ class MapReadout(nn.Module):
         strips: int = 5,
         classes: int = len(MAP_CLASSES),
         attention_heads: int = 8,
+        sub_cells: int = 1,
     ) -> None:
         super().__init__()
         del in_channels
         rows = map_grid.shape_yx[0]
         if strips < 1 or rows % strips:
             raise ValueError(f"strips={strips} must divide the {rows} rows of the map")
+        if sub_cells < 1:
+            raise ValueError(f"sub_cells={sub_cells} must be 1 or more")
         if channels % attention_heads:
             raise ValueError(f"channels={channels} must be a multiple of attention_heads={attention_heads}")
-        self.map_grid, self.strips, self.classes = map_grid, strips, classes
+        self.map_grid, self.strips, self.classes, self.sub_cells = map_grid, strips, classes, sub_cells
         self.to_coarse = three_layers(channels)
         self.class_embedding = nn.Embedding(classes, channels)
         self.to_class_vector = nn.Sequential(nn.LayerNorm(channels), three_layers(channels))
@@ -94,7 +100,7 @@ class MapReadout(nn.Module):
         self.among_classes = _SelfAttention(channels, attention_heads)
         self.among_strips = _SelfAttention(channels, attention_heads)
         self.to_map_features = nn.Conv2d(channels, channels, 1)
-        self.to_kernel = nn.Sequential(nn.LayerNorm(channels), three_layers(channels))
+        self.to_kernels = nn.Sequential(nn.LayerNorm(channels), three_layers(channels, channels * sub_cells**2))
 
     def queries(self, stem: Stem) -> Queries:
         """One query for each strip and class, at the best cell of the coarse map that no object stands on."""
@@ -114,10 +120,12 @@ class MapReadout(nn.Module):
         )
 
     def forward(self, decoded: Decoded) -> MapOutput:
-        """Each refined query, as a vector, times the features of its strip."""
+        """Each refined query, as one vector for each sub-cell, times the features of its strip."""
         features = self.to_map_features(decoded.bev) * decoded.task_scale
-        products = self.to_kernel(decoded.features) @ features.flatten(2)  # (B, Q, Y * X)
-        products = products.view(-1, self.classes, *features.shape[-2:])  # (B * S, K, Y, X)
+        kernels = self.to_kernels(decoded.features)  # (B, Q, sub-cells * C)
+        products = kernels.view(len(kernels), -1, features.shape[1]) @ features.flatten(2)  # (B, Q * sub-cells, Y * X)
+        products = products.view(-1, self.classes * self.sub_cells**2, *features.shape[-2:])
+        products = F.pixel_shuffle(products, self.sub_cells)  # (B * S, K, fine Y, fine X)
         at = _normalised_centres(decoded.grid, self.map_grid, products.device)  # (rows, columns, 2)
         at = at.unflatten(0, (self.strips, -1)).repeat(len(features), 1, 1, 1)  # (B * S, R, columns, 2)
         strips = _bilinear(products, at).unflatten(0, (-1, self.strips))  # (B, S, K, R, columns)
@@ -128,6 +136,7 @@ class MapReadout(nn.Module):
 
     def loss(self, output: MapOutput, labels: Labels) -> dict[str, Float[Tensor, ""]]:
         """Terms "map" and "coarse": focal loss, summed over classes, mean over the cells of frames that have a map.
+        Term "dice": what the fine map of each class and its label do not share.
 
         Raises:
             ValueError: the labels lie on another grid.
@@ -146,6 +155,7 @@ class MapReadout(nn.Module):
         return {
             "map": sigmoid_focal_loss(output.logits, masks, valid),
             "coarse": sigmoid_focal_loss(output.coarse, masks, valid),
+            "dice": dice_loss(output.logits, masks, valid),
         }
 
     @torch.no_grad()
@@ -196,10 +206,11 @@ class _SelfAttention(nn.Module):
         return self.norm(flat + attended).view_as(features)
 
 
-def three_layers(channels: int) -> nn.Sequential:
+def three_layers(channels: int, out_channels: int | None = None) -> nn.Sequential:
     """Linear layers over the last axis with ReLU between them."""
-    layers = [nn.Linear(channels, channels) for _ in range(3)]
-    return nn.Sequential(layers[0], nn.ReLU(inplace=True), layers[1], nn.ReLU(inplace=True), layers[2])
+    first, second = (nn.Linear(channels, channels) for _ in range(2))
+    last = nn.Linear(channels, out_channels or channels)
+    return nn.Sequential(first, nn.ReLU(inplace=True), second, nn.ReLU(inplace=True), last)
 
 
 def sigmoid_focal_loss(
@@ -214,6 +225,22 @@ def sigmoid_focal_loss(
     focal = torch.sigmoid(-signed).square() * -F.logsigmoid(signed)
     per_frame = focal.mean(dim=(2, 3)).sum(dim=1)
     return (per_frame * valid).sum() / valid.sum().clamp_min(1)
+
+
+def dice_loss(
+    logits: Float[Tensor, "B K Y X"], targets: Bool[Tensor, "B K Y X"], valid: Bool[Tensor, " B"]
+) -> Float[Tensor, ""]:
+    """One minus the Dice coefficient with squares (Milletari et al., V-Net, 3DV 2016, section 3).
+
+    Taken for each valid frame and class that has a cell there, and averaged: a crossing counts as much as the road.
+    Zero, with gradients, where there is none.
+    """
+    probability, wanted = logits.float().sigmoid(), targets.float()
+    shared = (probability * wanted).sum(dim=(2, 3))
+    area = wanted.sum(dim=(2, 3))
+    apart = 1 - 2 * shared / (probability.square().sum(dim=(2, 3)) + area).clamp_min(1e-6)
+    counts = (area > 0) & valid[:, None]
+    return (apart * counts).sum() / counts.sum().clamp_min(1)
 
 
 def covered_cells(

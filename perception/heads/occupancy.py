@@ -10,6 +10,7 @@ same feature, and without it nothing but the attention would tell its levels apa
 Letters: B frames, Q queries, C channels, V active voxels of all frames, K classes, Z Y X coarse voxels, S = Z * Y * X.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,7 +25,8 @@ from bevstack.perception.heads.deformable_attention import DeformableAttention
 from bevstack.perception.heads.joint_types import Decoded, Queries, Stem
 from bevstack.perception.heads.occupancy_losses import CountsName, OccupancyLoss, Supervision
 from bevstack.perception.heads.occupancy_volume import OccupancyVolume, volume_over
-from bevstack.perception.heads.voxel_resample import VoxelRaster, resampled
+from bevstack.perception.heads.voxel_classifier import ClassifiedVoxels, VoxelClassifier, VoxelValues
+from bevstack.perception.heads.voxel_resample import resampled
 from bevstack.types.batch import Labels
 from bevstack.types.bev import BevGrid, VoxelGrid
 from bevstack.types.scene import Occupancy
@@ -47,7 +49,7 @@ class OccupancyContext:
 class OccupancyOutput:
     """Raw output on a raster; the logits of the wanted voxels lie between its centres."""
 
-    logits: VoxelRaster
+    logits: VoxelValues
     grid: VoxelGrid
     """The wanted voxels."""
 
@@ -118,14 +120,8 @@ class OccupancyReadout(nn.Module):
         self.blocks = nn.ModuleList(
             VoxelBlock(channels=channels, heads=heads, points=points, hidden_channels=hidden) for _ in range(blocks)
         )
-        fine = self.sub_voxels[0] * self.sub_voxels[1] * self.sub_voxels[2]
-        self.classify = nn.Sequential(
-            nn.Linear(channels, channels),
-            nn.ReLU(),
-            nn.Linear(channels, channels),
-            nn.ReLU(),
-            nn.Linear(channels, fine * len(OCCUPANCY_CLASSES)),
-        )
+        fine = math.prod(self.sub_voxels)
+        self.classify = VoxelClassifier(channels=channels, sub_voxels=fine, classes=len(OCCUPANCY_CLASSES))
         self.criterion = OccupancyLoss(supervise=supervise, class_counts=class_counts, num_voxels=loss_voxels)
 
     def queries(self, stem: Stem) -> Queries:
@@ -180,7 +176,7 @@ class OccupancyReadout(nn.Module):
         )
 
     def forward(self, decoded: Decoded) -> OccupancyOutput:
-        """Logits of the (sub-)voxels that the output grid needs."""
+        """What the logits of the (sub-)voxels that the output grid needs are made from."""
         volume = self.volume(decoded.grid)
         shape = volume.shape_zyx
         position = self.position.block(decoded.grid, volume)
@@ -191,9 +187,14 @@ class OccupancyReadout(nn.Module):
             is_frugal = self.checkpoint and torch.is_grad_enabled()
             tokens = recompute(block, *inputs, use_reentrant=False) if is_frugal else block(*inputs)
         needed = tokens.unflatten(1, shape)[:, *volume.needed_zyx]
-        logits = self.classify(needed).unflatten(-1, (-1, len(OCCUPANCY_CLASSES)))
-        raster = VoxelRaster(values=logits, sub_voxels=self.sub_voxels, low_m=volume.low_m, size_m=volume.sub_voxel_m)
-        return OccupancyOutput(logits=raster, grid=self.output_grid)
+        logits = ClassifiedVoxels(
+            features=needed,
+            classifier=self.classify,
+            sub_voxels=self.sub_voxels,
+            low_m=volume.low_m,
+            size_m=volume.sub_voxel_m,
+        )
+        return OccupancyOutput(logits=logits, grid=self.output_grid)
 
     def _tokens(self, decoded: Decoded, volume: OccupancyVolume) -> Float[Tensor, "B S C"]:
         """Refined queries at their voxels, the learned token elsewhere, plus the feature of the column."""
@@ -222,11 +223,11 @@ class OccupancyReadout(nn.Module):
         """The likeliest class of every voxel of the output grid."""
         return [
             Occupancy(semantics=_likeliest(output.logits, frame, output.grid), grid=output.grid)
-            for frame in range(len(output.logits.values))
+            for frame in range(output.logits.num_frames)
         ]
 
 
-def _likeliest(logits: VoxelRaster, frame: int, grid: VoxelGrid) -> np.ndarray:
+def _likeliest(logits: VoxelValues, frame: int, grid: VoxelGrid) -> np.ndarray:
     """Class of every voxel (U, V, W), in slabs along x: at full size the logits would take gigabytes."""
     x_taps, y_taps, z_taps = logits.taps(grid)
     dense = logits.dense(frame)

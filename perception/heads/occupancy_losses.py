@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bevstack.data.class_names import OCCUPANCY_CLASSES, OCCUPANCY_FREE, OCCUPANCY_IGNORE
-from bevstack.perception.heads.voxel_resample import VoxelRaster
+from bevstack.perception.heads.voxel_classifier import VoxelValues
 from bevstack.types.batch import Labels
 from bevstack.types.bev import VoxelGrid
 
@@ -73,7 +73,7 @@ class OccupancyLoss(nn.Module):
         self.supervise, self.num_voxels = supervise, num_voxels
         self.register_buffer("class_weights", torch.tensor(weights_of(class_counts)), persistent=False)
 
-    def forward(self, logits: VoxelRaster, grid: VoxelGrid, labels: Labels) -> dict[str, Float[Tensor, ""]]:
+    def forward(self, logits: VoxelValues, grid: VoxelGrid, labels: Labels) -> dict[str, Float[Tensor, ""]]:
         """Unweighted terms; zero, but with a gradient path, where no voxel of the batch is known.
 
         Args:
@@ -88,7 +88,7 @@ class OccupancyLoss(nn.Module):
         chosen = [chosen_voxels(*frame, self.num_voxels) for frame in zip(target, is_known, strict=True)]
         counts = [len(index) for index, _ in chosen]
         if not any(counts):
-            return dict.fromkeys(_TERMS, logits.values.sum() * 0.0)
+            return dict.fromkeys(_TERMS, logits.zero())
         index = torch.cat([index for index, _ in chosen])
         frame = torch.repeat_interleave(torch.tensor(counts, device=index.device))
         index_xyz = torch.stack(torch.unravel_index(index, grid.shape_xyz), dim=1)

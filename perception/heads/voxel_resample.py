@@ -72,6 +72,15 @@ class VoxelRaster:
         )
         return _moved(x, device), _moved(y, device), _moved(z, device)
 
+    @property
+    def num_frames(self) -> int:
+        """Frames of the batch."""
+        return len(self.values)
+
+    def zero(self) -> Float[Tensor, ""]:
+        """Nothing, with a gradient path to what the values came from."""
+        return self.values.sum() * 0.0
+
     def dense(self, frame: int) -> Float[Tensor, "O Q P K"]:
         """One frame as a plain array of fine voxels, the axes z, y, x."""
         fx, fy, fz = self.sub_voxels

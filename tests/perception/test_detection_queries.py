@@ -121,6 +121,22 @@ def test_with_fewer_queries_than_objects_each_query_answers_for_one() -> None:
     assert all(value.isfinite() for value in readout.loss(output, labels).values())
 
 
+def test_an_object_far_from_every_query_teaches_no_box_where_a_limit_is_set() -> None:
+    labels = make_labels([SCENE, SCENE[:2]])
+    output = perfect_output(make_readout(), labels)
+    everywhere, nearby = make_readout(), make_readout(match_within_m=0.5)
+    targets = nearby.targets(labels, SMALL_GRID)
+    cell = output.peaks.cell.clone()
+    cell[0] = targets.cell_index[0]  # all queries of the first frame start at its first object
+    cell[1, :2] = targets.cell_index[-2:] % 1024
+    moved = replace(output, peaks=replace(output.peaks, cell=cell))
+    assert len(everywhere.assignment(moved, targets)[0]) == len(SCENE) + 2
+    objects, queries = nearby.assignment(moved, targets)
+    in_first = queries < nearby.num_queries
+    assert in_first.sum() == 1 and (~in_first).sum() == 2
+    assert (targets.cell_index[objects[in_first]] == cell[0, 0]).all()
+
+
 def test_unknown_velocity_does_not_count() -> None:
     readout = make_readout()
     labels = make_labels([[(*SCENE[0][:9], math.nan, math.nan), SCENE[1]]])

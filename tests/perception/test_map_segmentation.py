@@ -14,6 +14,7 @@ from bevstack.perception.heads.map_segmentation import (
     MapReadout,
     covered_cells,
     crop,
+    dice_loss,
     sample,
     sigmoid_focal_loss,
 )
@@ -206,9 +207,38 @@ def test_the_map_is_the_product_of_each_strip_s_query_with_the_cropped_features(
     scale = torch.rand(2, CHANNELS, *GRID.shape_yx)
     decoded = Decoded(queries=queries, features=queries.features, bev=stem.features, task_scale=scale, grid=GRID)
     features = crop(readout.to_map_features(stem.features) * scale, GRID, MAP_GRID)
-    kernel = readout.to_kernel(queries.features).view(2, 5, 6, CHANNELS)
+    kernel = readout.to_kernels(queries.features).view(2, 5, 6, CHANNELS)
     expected = torch.einsum("bskc,bcsrx->bksrx", kernel, features.unflatten(2, (5, 6))).flatten(2, 3)
     torch.testing.assert_close(readout(decoded).logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_with_sub_cells_each_query_draws_a_finer_map_than_the_features() -> None:
+    readout, stem = make_readout(sub_cells=2), make_stem(random_features(2))
+    queries = readout.queries(stem)
+    ones = torch.ones(2, CHANNELS, *GRID.shape_yx)
+    decoded = Decoded(queries=queries, features=queries.features, bev=stem.features, task_scale=ones, grid=GRID)
+    features = readout.to_map_features(stem.features)
+    kernels = readout.to_kernels(queries.features).view(2, 5, 6, 2, 2, CHANNELS)
+    fine = torch.einsum("bskvuc,bcyx->bskyvxu", kernels, features).flatten(5, 6).flatten(3, 4)  # (B, S, K, 2 Y, 2 X)
+    strips = [crop(fine[:, strip], GRID, MAP_GRID).unflatten(2, (5, 6))[:, :, strip] for strip in range(5)]
+    torch.testing.assert_close(readout(decoded).logits, torch.cat(strips, dim=2), rtol=1e-4, atol=1e-5)
+
+
+def test_dice_is_zero_for_the_label_itself_and_one_for_its_opposite() -> None:
+    masks = torch.zeros(2, 3, 4, 5, dtype=torch.bool)
+    masks[:, 0, :2], masks[0, 1, 0, 0] = True, True  # the third class has no cell: it does not count
+    valid = torch.ones(2, dtype=torch.bool)
+    logits = torch.where(masks, 40.0, -40.0)
+    assert dice_loss(logits, masks, valid) == pytest.approx(0.0, abs=1e-6)
+    assert dice_loss(-logits, masks, valid) == pytest.approx(1.0)
+
+
+def test_dice_counts_a_single_cell_as_much_as_half_the_map() -> None:
+    masks = torch.zeros(1, 2, 4, 4, dtype=torch.bool)
+    masks[0, 0, :2], masks[0, 1, 3, 3] = True, True
+    logits = torch.where(masks, 40.0, -40.0)
+    logits[0, 1, 3, 3] = -40.0
+    assert dice_loss(logits, masks, torch.ones(1, dtype=torch.bool)) == pytest.approx(0.5)
 
 
 def test_two_frames_at_once_equal_each_alone() -> None:
@@ -257,7 +287,7 @@ def test_frames_without_a_map_do_not_count() -> None:
 def test_without_any_map_the_loss_is_zero_and_still_has_gradients(labels: Labels) -> None:
     readout = make_readout()
     terms = readout.loss(decode_map(readout, make_stem(random_features(2))), labels)
-    assert set(terms) == {"map", "coarse"} and all(value == 0 for value in terms.values())
+    assert set(terms) == {"map", "coarse", "dice"} and all(value == 0 for value in terms.values())
     sum(terms.values()).backward()
     assert readout.to_map_features.weight.grad is not None and not readout.to_map_features.weight.grad.any()
 

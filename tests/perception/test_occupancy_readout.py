@@ -9,6 +9,7 @@ from bevstack.data.class_names import OCCUPANCY_CLASSES, OCCUPANCY_FREE
 from bevstack.perception.heads import occupancy as occupancy_module
 from bevstack.perception.heads.joint_types import Decoded, Stem, TaskReadout
 from bevstack.perception.heads.occupancy import OccupancyOutput, OccupancyReadout
+from bevstack.perception.heads.voxel_classifier import ClassifiedVoxels
 from bevstack.types import BevFeatures
 from bevstack.types.batch import Labels
 from bevstack.types.bev import ActiveVoxels, VoxelGrid
@@ -47,6 +48,12 @@ def read(readout: OccupancyReadout, stem: Stem) -> OccupancyOutput:
     return readout(
         Decoded(queries=queries, features=queries.features, bev=stem.features, task_scale=scale, grid=stem.grid)
     )
+
+
+def logits(output: OccupancyOutput) -> torch.Tensor:
+    """All of them, (B, Z, Y, X, S, K)."""
+    assert isinstance(output.logits, ClassifiedVoxels)
+    return output.logits.raster().values
 
 
 def frame_of(stem: Stem, index: int) -> Stem:
@@ -112,7 +119,7 @@ def test_a_query_returns_to_its_own_voxel() -> None:
         )
         for features in (queries.features, moved)
     )
-    ((frame, z, y, x),) = (plain.logits.values != changed.logits.values).any((-1, -2)).nonzero().tolist()
+    ((frame, z, y, x),) = (logits(plain) != logits(changed)).any((-1, -2)).nonzero().tolist()
     raster = plain.logits
     center_m = [low + (index + 0.5) * size for low, index, size in zip(raster.low_m, (x, y, z), raster.size_m)]
     assert frame == 1 and center_m == pytest.approx((-12.8 + 12.5 * 0.8, -12.8 + 10.5 * 0.8, -5 + 4.5 * 1.6))
@@ -124,7 +131,7 @@ def test_two_frames_at_once_equal_each_alone(changes: dict) -> None:
     together = read(readout, stem)
     for index in range(2):
         alone = read(readout, frame_of(stem, index))
-        torch.testing.assert_close(together.logits.values[index], alone.logits.values[0], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(logits(together)[index], logits(alone)[0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("counts", [[0], [0, 30], [None]])
@@ -134,7 +141,7 @@ def test_a_frame_without_an_active_voxel_has_a_valid_output_with_gradients(
 ) -> None:
     readout = make_readout(residual_bev=residual_bev).train()
     output = read(readout, make_stem(counts))
-    assert output.logits.values.isfinite().all()
+    assert logits(output).isfinite().all()
     terms = readout.loss(output, make_labels(len(counts)))
     sum(terms.values()).backward()
     assert all(value.isfinite() for value in terms.values())
@@ -148,8 +155,8 @@ def test_a_frame_without_an_active_voxel_has_a_valid_output_with_gradients(
 def test_without_lidar_only_the_residual_lets_the_features_through() -> None:
     a, b = make_stem([None], seed=1), make_stem([None], seed=2)
     blind, seeing = make_readout(), make_readout(residual_bev=True)
-    assert torch.equal(read(blind, a).logits.values, read(blind, b).logits.values)
-    assert not torch.allclose(read(seeing, a).logits.values, read(seeing, b).logits.values, atol=1e-3)
+    assert torch.equal(logits(read(blind, a)), logits(read(blind, b)))
+    assert not torch.allclose(logits(read(seeing, a)), logits(read(seeing, b)), atol=1e-3)
 
 
 def test_levels_of_a_blank_frame_are_told_apart() -> None:
@@ -162,10 +169,10 @@ def test_cropping_with_a_margin_as_wide_as_the_attention_reaches_changes_nothing
     results = []
     for margin in (None, 5):
         torch.manual_seed(0)
-        results.append(read(make_readout(crop_margin=margin, points=4), stem).logits)
+        results.append(read(make_readout(crop_margin=margin, points=4), stem))
     # Freshly made attention reads at most 4 cells away.
-    assert results[0].low_m == results[1].low_m and results[0].size_m == results[1].size_m
-    torch.testing.assert_close(results[1].values, results[0].values, rtol=1e-4, atol=1e-5)
+    assert results[0].logits.low_m == results[1].logits.low_m
+    torch.testing.assert_close(logits(results[1]), logits(results[0]), rtol=1e-4, atol=1e-5)
 
 
 def test_cropping_leaves_out_the_queries_that_the_output_cannot_see() -> None:
@@ -188,7 +195,7 @@ def test_the_attention_takes_its_references_unchanged_through_all_blocks() -> No
 def test_sub_voxels_lie_where_they_are_said_to_lie() -> None:
     readout = make_readout(sub_voxels=(2, 1, 4), blocks=0)
     with torch.no_grad():
-        last = readout.classify[-1]
+        last = readout.classify.logits
         last.weight.zero_()
         # Logit 0 of the sub-voxel (z, y, x) is 10 z + x.
         bias = torch.zeros(4, 1, 2, len(OCCUPANCY_CLASSES))
