@@ -1,7 +1,9 @@
 """`bevstack interaction`: train tasks alone and together, and measure what they do to each other."""
 
 import argparse
+import functools
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,12 +66,14 @@ def run(arguments: list[str]) -> int:
     more |= dict(map(_variant, args.variant))
     variants = variants_of(overrides, more=more, leave_one_out=args.leave_one_out)
     runs = plan(overrides, variants, range(args.seeds), args.out, limit=args.limit)
+    say = functools.partial(print, flush=True)
     if args.dry_run:
-        print("\n".join(_plan_lines(runs, measured_step_seconds(runs), args.processes)))
+        seconds = measured_step_seconds(runs, functools.partial(say, file=sys.stderr))
+        print("\n".join(_plan_lines(runs, seconds, args.processes)))
         return 0
     try:
         if not args.summarise:
-            carry_out(runs, processes=args.processes, limit=args.limit, say=lambda line: print(line, flush=True))
+            carry_out(runs, processes=args.processes, limit=args.limit, say=say)
     finally:
         _write(args.out, args.experiment, overrides, runs)
     return 0

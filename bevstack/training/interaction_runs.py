@@ -24,7 +24,7 @@ def carry_out(runs: Sequence[PlannedRun], *, processes: int, limit: int | None, 
         runs: from `plan`.
         processes: runs at the same time, which share out the cores.
         limit: frames for each evaluation; None for all.
-        say: receives a line for each run that ends.
+        say: receives a line for each run that begins or ends.
 
     Raises:
         ValueError: runs failed; the others were carried out.
@@ -33,7 +33,7 @@ def carry_out(runs: Sequence[PlannedRun], *, processes: int, limit: int | None, 
     say(f"{len(runs) - len(open_runs)} of {len(runs)} runs are finished already")
     failed = []
     with ThreadPoolExecutor(max_workers=processes) as pool:
-        futures = {pool.submit(_train_and_evaluate, run, processes, limit): run for run in open_runs}
+        futures = {pool.submit(_train_and_evaluate, run, processes, limit, say): run for run in open_runs}
         try:
             for done, future in enumerate(as_completed(futures), start=1):
                 run, error = futures[future], future.exception()
@@ -47,8 +47,12 @@ def carry_out(runs: Sequence[PlannedRun], *, processes: int, limit: int | None, 
         raise ValueError(f"{len(failed)} runs failed, the same command tries them again: {'; '.join(failed)}")
 
 
-def measured_step_seconds(runs: Sequence[PlannedRun]) -> dict[Variant, float]:
+def measured_step_seconds(runs: Sequence[PlannedRun], say: Say) -> dict[Variant, float]:
     """Seconds of a training step of each variant: from runs that have begun, else from a few steps made for it.
+
+    Args:
+        runs: from `plan`.
+        say: receives a line before each trial, which takes a minute or so.
 
     Raises:
         ValueError: the variant does not train.
@@ -60,6 +64,7 @@ def measured_step_seconds(runs: Sequence[PlannedRun]) -> dict[Variant, float]:
             found[run.variant] = seconds
     for run in runs:
         if run.variant not in found:
+            say(f"measuring {_MEASURED_STEPS} steps of {run.variant.name} ...")
             found[run.variant] = _trial(run)
     return found
 
@@ -78,13 +83,16 @@ def _trial(run: PlannedRun) -> float:
     return seconds
 
 
-def _train_and_evaluate(run: PlannedRun, processes: int, limit: int | None) -> None:
+def _train_and_evaluate(run: PlannedRun, processes: int, limit: int | None, say: Say) -> None:
     run.folder.mkdir(parents=True, exist_ok=True)
+    log = run.folder / "log.txt"
     if not run.is_trained:
+        say(f"training {run.variant.name} seed {run.seed}, {run.steps} steps: {log}")
         has_begun = run.run.exists() and newest_checkpoint(run.run) is not None
         threads = [f"trainer.threads={max(1, len(os.sched_getaffinity(0)) // processes)}"] if processes > 1 else []
         fresh = [*run.overrides, f"run_root={run.folder}"]
         _call(run, ["train", *([f"resume={run.run}"] if has_begun else fresh), *threads], processes)
+    say(f"scoring {run.variant.name} seed {run.seed}: {log}")
     root, version, split = data_location(compose(run.overrides), "val")
     data = ["--data", root, "--version", version, "--split", split, "--frames", "4"]
     some = [] if limit is None else ["--limit", str(limit)]

@@ -1,13 +1,15 @@
 """The plan of an interaction experiment, and what it makes of finished runs: numbers known by hand."""
 
 import json
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from bevstack.build import compose
 from bevstack.report.interaction import write_page
-from bevstack.training import interaction
+from bevstack.training import interaction, interaction_runs
 from bevstack.training.fit import flat_weights
 from bevstack.training.interaction import JOINT, PlannedRun, Variant, default_variants, summarise, variants_of
 from bevstack.training.interaction_runs import carry_out
@@ -134,6 +136,57 @@ def test_finished_runs_are_left_alone(tmp_path: Path) -> None:
     carry_out([run], processes=1, limit=None, say=said.append)
     assert said == ["1 of 1 runs are finished already"]
     assert sorted((file, file.stat().st_mtime_ns) for file in tmp_path.rglob("*")) == before
+
+
+def _planned(folder: Path, seed: int) -> PlannedRun:
+    variant = Variant(name=JOINT, overrides=(), tasks=("x",))
+    words = ("experiment=lidar_small", "data.root=a", "data.val_root=b", f"seed={seed}")
+    return PlannedRun(variant=variant, seed=seed, overrides=words, folder=folder / f"joint-{seed}", steps=1)
+
+
+def test_runs_at_the_same_time_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both_train = threading.Barrier(2, timeout=10)
+    commands: list[list[str]] = []
+
+    def call(run: PlannedRun, words: list[str], processes: int) -> None:
+        commands.append(words)
+        if words[0] == "train":
+            both_train.wait()  # one after the other, this would time out
+
+    monkeypatch.setattr(interaction_runs, "_call", call)
+    monkeypatch.setattr(interaction_runs.os, "sched_getaffinity", lambda pid: set(range(6)))
+    carry_out([_planned(tmp_path, seed) for seed in range(2)], processes=2, limit=7, say=lambda line: None)
+    trained = [words for words in commands if words[0] == "train"]
+    assert len(trained) == 2 and all("trainer.threads=3" in words for words in trained)
+    scored = [words for words in commands if words[0] == "eval"]
+    assert len(scored) == 2 and all(words[-2:] == ["--limit", "7"] for words in scored)
+
+
+def test_an_interruption_begins_no_further_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+
+    def call(run: PlannedRun, words: list[str], processes: int) -> None:
+        begun.append(run.seed)
+        time.sleep(0.1)
+        raise KeyboardInterrupt
+
+    def interrupted(futures: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(interaction_runs, "_call", call)
+    monkeypatch.setattr(interaction_runs, "as_completed", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        carry_out([_planned(tmp_path, seed) for seed in range(50)], processes=1, limit=None, say=lambda line: None)
+    assert len(begun) < 50
+
+
+def test_every_beginning_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interaction_runs, "_call", lambda run, words, processes: None)
+    said: list[str] = []
+    carry_out([_planned(tmp_path, 0)], processes=1, limit=None, say=said.append)
+    assert [line.split(":")[0] for line in said[1:]] == [
+        "training joint seed 0, 1 steps", "scoring joint seed 0", "[1/1] joint seed 0",
+    ]  # fmt: skip
 
 
 def test_a_run_that_fails_is_named_with_its_log(tmp_path: Path) -> None:
