@@ -11,6 +11,7 @@ also raises a TypeError where a divider leaves the patch and enters it again; he
 """
 
 import functools
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from shapely import affinity
 from shapely.geometry import LineString, Polygon
 from shapely.geometry.base import BaseGeometry
 
-from bevstack.geometry.clip import clip_line, clip_ring
+from bevstack.geometry.clip import LocalFrame, Outlines, clip_outlines
 from bevstack.geometry.transforms import yaw_of
 from bevstack.types.bev import BevGrid
 from bevstack.types.errors import DatasetError
@@ -71,20 +72,22 @@ class _Layer:
     """Polygons or lines (object array)."""
     bounds: Float[np.ndarray, "N 4"]
     """Of each shape: least x and y, largest x and y."""
-    rings: tuple[tuple[np.ndarray, ...], ...]
-    """Of each shape: its vertex rows (P, 2) - the outline first, then the holes."""
+    outlines: Outlines
+    """The same shapes as bare points."""
 
     @classmethod
     def of(cls, shapes: list[BaseGeometry]) -> "_Layer":
         array = np.empty(len(shapes), object)
         array[:] = shapes
-        rings = tuple(
-            (np.asarray(shape.exterior.coords), *(np.asarray(hole.coords) for hole in shape.interiors))
+        rings = [
+            [np.asarray(ring.coords) for ring in (shape.exterior, *shape.interiors)]
             if isinstance(shape, Polygon)
-            else (np.asarray(shape.coords),)
+            else [np.asarray(shape.coords)]
             for shape in shapes
-        )
-        return cls(array, shapely.bounds(array).reshape(-1, 4), rings)
+        ]
+        bounds = shapely.bounds(array).reshape(-1, 4)
+        is_closed = bool(shapes) and isinstance(shapes[0], Polygon)
+        return cls(array, bounds, Outlines.of(rings, bounds, is_closed=is_closed))
 
     def near(self, area_bounds: tuple[float, float, float, float]) -> np.ndarray:
         """Indices, in file order, of shapes whose bounding rectangles meet another one."""
@@ -225,6 +228,16 @@ class _Patch:
         return shapely.box(-self.width_m / 2.0, -self.height_m / 2.0, self.width_m / 2.0, self.height_m / 2.0)
 
     @property
+    def in_cells(self) -> LocalFrame:
+        """From global coordinates to cells, counted from the first corner."""
+        angle = np.radians(self.angle_deg)
+        turn = np.array(((np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))))  # rows turn by -angle
+        to_cells = turn * self.cells_per_m
+        size = (float(self.cells[1]), float(self.cells[0]))
+        shift = np.array(size) / 2 - np.array((self.x_m, self.y_m)) @ to_cells
+        return LocalFrame(matrix=to_cells, shift=shift, size=size, rim=_RIM_CELLS)
+
+    @property
     def cells_per_m(self) -> tuple[float, float]:
         """Scale along x and along y."""
         return self.cells[1] / self.width_m, self.cells[0] / self.height_m
@@ -280,40 +293,22 @@ def _draw_lines(mask: np.ndarray, lines: list[LineString], layer: _Layer) -> Non
 
 def _draw_fast(layer: _Layer, patch: _Patch, compat: Compat) -> np.ndarray:
     mask = np.zeros(patch.cells, np.uint8)
-    angle = np.radians(patch.angle_deg)
-    turn = np.array(((np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))))  # row vectors: turns by -angle
-    to_cells = turn * patch.cells_per_m
-    size = (float(patch.cells[1]), float(patch.cells[0]))
-    shift = np.array(size) / 2 - np.array((patch.x_m, patch.y_m)) @ to_cells
-    for row in layer.near(patch.bounds):
-        local = [ring @ to_cells + shift for ring in layer.rings[row]]
-        if not isinstance(layer.shapes[row], Polygon):
-            pieces = [piece.astype(np.int32) for piece in clip_line(local[0], *size)]
-            cv2.polylines(mask, pieces, False, (1,), _LINE_WIDTH_CELLS)
-            continue
-        _fill_rings(mask, [_clipped(ring, size) for ring in local], compat)
+    points, piece_starts, shape_pieces = clip_outlines(layer.outlines, patch.bounds, patch.in_cells)
+    if not layer.outlines.is_closed:
+        whole = points.astype(np.int32)
+        pieces = [whole[a:b] for a, b in itertools.pairwise(piece_starts.tolist())]
+        cv2.polylines(mask, pieces, False, (1,), _LINE_WIDTH_CELLS)
+        return mask
+    subpixel_bits = 0 if compat == "devkit" else _SUBPIXEL_BITS
+    shift = 0.0 if compat == "devkit" else 0.5
+    whole = _rounded((points - shift) * (1 << subpixel_bits), 0.0)
+    starts = piece_starts.tolist()
+    for first, last in itertools.pairwise(shape_pieces.tolist()):
+        # An outline and its holes by the even-odd rule; what is cut away altogether has no corner left.
+        rings = [whole[starts[k] : starts[k + 1]] for k in range(first, last) if starts[k + 1] - starts[k] > 2]
+        if rings:
+            cv2.fillPoly(mask, rings, (1,), shift=subpixel_bits)
     return mask
-
-
-def _clipped(ring: np.ndarray, size: tuple[float, float]) -> np.ndarray:
-    """A ring, in cells, cut off at the patch; joints between its parts run outside, where they are not drawn."""
-    inside, entries = clip_ring(ring, *size)
-    if entries <= 1:
-        return inside
-    wider, _ = clip_ring(ring + _RIM_CELLS, size[0] + 2 * _RIM_CELLS, size[1] + 2 * _RIM_CELLS)
-    return wider - _RIM_CELLS
-
-
-def _fill_rings(mask: np.ndarray, rings: list[np.ndarray], compat: Compat) -> None:
-    """An outline and its holes, in cells, by the even-odd rule."""
-    rings = [ring for ring in rings if len(ring) >= 3]
-    if not rings:
-        return
-    if compat == "devkit":
-        cv2.fillPoly(mask, [_rounded(ring, 0.0) for ring in rings], (1,))
-    else:
-        fixed = [_rounded((ring - 0.5) * (1 << _SUBPIXEL_BITS), 0.0) for ring in rings]
-        cv2.fillPoly(mask, fixed, (1,), shift=_SUBPIXEL_BITS)
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------

@@ -4,11 +4,51 @@ Rings by Sutherland and Hodgman (Reentrant polygon clipping, CACM 1974), lines b
 method for line clipping, TOG 1984).
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import no_type_check
 
 import numba
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlines:
+    """Rings of polygons (the outline, then its holes), or lines, of many shapes, one after the other."""
+
+    points: Float[np.ndarray, "P 2"]
+    ring_starts: Int[np.ndarray, " _"]
+    """First point of each ring or line, and one end more."""
+    shape_starts: Int[np.ndarray, " _"]
+    """First ring of each shape, and one end more."""
+    bounds: Float[np.ndarray, "N 4"]
+    """Of each shape: least x and y, largest x and y."""
+    is_closed: bool
+    """Rings; else lines."""
+
+    @classmethod
+    def of(cls, shapes: Sequence[Sequence[np.ndarray]], bounds: np.ndarray, *, is_closed: bool) -> "Outlines":
+        """From the rings of each shape, (P, 2) each."""
+        rings = [ring for shape in shapes for ring in shape]
+        return cls(
+            points=np.concatenate([*rings, np.empty((0, 2))]).astype(np.float64),
+            ring_starts=np.cumsum([0, *map(len, rings)]),
+            shape_starts=np.cumsum([0, *map(len, shapes)]),
+            bounds=bounds,
+            is_closed=is_closed,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalFrame:
+    """A rectangle [0, width] x [0, height] and how points reach its coordinates: `points @ matrix + shift`."""
+
+    matrix: Float[np.ndarray, "2 2"]
+    shift: Float[np.ndarray, "2"]
+    size: tuple[float, float]
+    rim: float
+    """How far outside an outline in several parts is cut off."""
 
 
 def clip_ring(ring: Float[np.ndarray, "P 2"], width: float, height: float) -> tuple[Float[np.ndarray, "Q 2"], int]:
@@ -29,6 +69,29 @@ def clip_line(line: Float[np.ndarray, "P 2"], width: float, height: float) -> li
     """The pieces of a polyline that lie in [0, width] x [0, height], in order; a mere touch is not a piece."""
     points, starts = _clip_line(np.ascontiguousarray(line, np.float64), float(width), float(height))
     return [points[a:b] for a, b in zip(starts[:-1], starts[1:], strict=True)]
+
+
+def clip_outlines(
+    outlines: Outlines, chosen_bounds: tuple[float, float, float, float], to_local: LocalFrame
+) -> tuple[Float[np.ndarray, "Q 2"], Int[np.ndarray, " S"], Int[np.ndarray, " T"]]:
+    """What of many outlines lies in a rectangle, in one pass: `clip_ring` and `clip_line` for each that is near.
+
+    A ring that enters the rectangle more than once is cut off `to_local.rim` outside it instead, so that what joins
+    its parts lies outside.
+
+    Args:
+        outlines: All outlines of a layer.
+        chosen_bounds: Least x and y, largest x and y: shapes whose bounds miss this rectangle are left out.
+        to_local: Where the rectangle lies.
+
+    Returns:
+        Points in the rectangle's own coordinates; where each piece starts among them, and one end more; and at which
+        piece each shape starts, and one end more. Shapes of which nothing is left have no pieces, or empty ones.
+    """
+    return _clip_outlines(
+        outlines.points, outlines.ring_starts, outlines.shape_starts, outlines.bounds, outlines.is_closed,
+        np.array(chosen_bounds, np.float64), to_local.matrix, to_local.shift, *to_local.size, to_local.rim,
+    )  # fmt: skip
 
 
 @numba.njit(nogil=True, cache=True)
@@ -101,3 +164,47 @@ def _clip_line(line, width, height):
         is_open = last == 1.0
     starts[pieces] = n
     return points[:n], starts[: pieces + 1]
+
+
+@numba.njit(nogil=True, cache=True)
+@no_type_check
+def _clip_outlines(
+    points, ring_starts, shape_starts, bounds, is_closed, chosen, matrix, shift, width, height, rim
+):  # fmt: skip
+    room = 4096
+    found = np.empty((room, 2))
+    piece_starts = np.empty(len(points) + len(ring_starts) + 1, np.int64)
+    shape_pieces = np.empty(len(bounds) + 1, np.int64)
+    shape_pieces[0] = 0
+    n, pieces, shapes = 0, 0, 0
+    for k in range(len(bounds)):
+        if bounds[k, 0] > chosen[2] or bounds[k, 1] > chosen[3] or bounds[k, 2] < chosen[0] or bounds[k, 3] < chosen[1]:
+            continue
+        for r in range(shape_starts[k], shape_starts[k + 1]):
+            own = points[ring_starts[r] : ring_starts[r + 1]]
+            local = np.empty((len(own), 2))
+            for i in range(len(own)):
+                for axis in range(2):
+                    local[i, axis] = own[i, 0] * matrix[0, axis] + own[i, 1] * matrix[1, axis] + shift[axis]
+            if is_closed:
+                clipped, entries = _clip_ring(local, width, height)
+                if entries > 1:
+                    clipped, _ = _clip_ring(local + rim, width + 2 * rim, height + 2 * rim)
+                    clipped = clipped - rim
+                ends = np.array((0, len(clipped)))
+            else:
+                clipped, ends = _clip_line(local, width, height)
+            while n + len(clipped) > room:
+                room *= 2
+                larger = np.empty((room, 2))
+                larger[:n] = found[:n]
+                found = larger
+            found[n : n + len(clipped)] = clipped
+            for piece in range(len(ends) - 1):
+                piece_starts[pieces] = n + ends[piece]
+                pieces += 1
+            n += len(clipped)
+        shapes += 1
+        shape_pieces[shapes] = pieces
+    piece_starts[pieces] = n
+    return found[:n], piece_starts[: pieces + 1], shape_pieces[: shapes + 1]
