@@ -11,6 +11,7 @@ from bevstack.data.class_names import CAMERA_NAMES
 from bevstack.data.collate import collate
 from bevstack.data.images import ImageSize
 from bevstack.model import DrivingModel
+from bevstack.perception.tracking.tracker import Tracker
 from bevstack.types.errors import CalibrationError, StaleSensorError
 from bevstack.types.frame import CameraImage, Frame
 from bevstack.types.scene import SceneEstimate
@@ -30,6 +31,7 @@ class Session:
         camera_names: The rig that the model was trained for. Frames may lack cameras, but not bring unknown ones.
         image_size: Size of the pictures; needed only where a frame may come without any camera.
         max_sensor_age_s: Refuse cameras and LiDAR further than this from the frame's reference time; None accepts all.
+        tracker: Gives detections an identity; None for no tracks.
     """
 
     def __init__(
@@ -40,12 +42,14 @@ class Session:
         camera_names: Sequence[str] = CAMERA_NAMES,
         image_size: ImageSize | None = None,
         max_sensor_age_s: float | None = None,
+        tracker: Tracker | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
         self.camera_names = tuple(camera_names)
         self.image_size = image_size
         self.max_sensor_age_s = max_sensor_age_s
+        self.tracker = tracker
         self.reset()
 
     def reset(self) -> None:
@@ -53,6 +57,8 @@ class Session:
         self._scene_name: str | None = None
         self._timestamp_us: int | None = None
         self._num_steps = 0
+        if self.tracker is not None:
+            self.tracker.reset()
 
     @property
     def num_steps(self) -> int:
@@ -77,6 +83,9 @@ class Session:
         batch, _ = collate([replace(frame, annotations=None)], self.camera_names, self.image_size)
         batch = batch.to(self.device)
         estimate = self.model.decode(self.model(batch), batch)[0]
+        if self.tracker is not None and estimate.detections is not None:
+            tracks = self.tracker.update(estimate.detections, frame.ego.T_global_ego, frame.timestamp_us)
+            estimate = replace(estimate, tracks=tracks)
         self._timestamp_us = frame.timestamp_us
         self._num_steps += 1
         return estimate

@@ -15,7 +15,7 @@ from bevstack.types.frame import (
     PointIndex,
 )
 from bevstack.types.interfaces import BevFuser, FrameSource, Head, HeadOutput, Planner, SensorEncoder
-from bevstack.types.scene import Detections, MapSegmentation, Occupancy, SceneEstimate, ScenePart
+from bevstack.types.scene import Detections, MapSegmentation, Occupancy, SceneEstimate, ScenePart, Tracks
 from bevstack.types.trajectory import Plan, Route, RouteCommand, Trajectory
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "SceneEstimate",
     "ScenePart",
     "SensorEncoder",
+    "Tracks",
     "Trajectory",
     "VoxelGrid",
 ]

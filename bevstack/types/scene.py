@@ -28,6 +28,25 @@ class Detections:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tracks:
+    """Objects with an identity that lasts from frame to frame, in `ego` at reference time, best score first."""
+
+    boxes: Boxes3D
+    scores: Float32[np.ndarray, " N"]
+    attribute_index: Int64[np.ndarray, " N"]
+    """As in `Detections`."""
+    identity: Int64[np.ndarray, " N"]
+    """Never given to another object of the same tracker."""
+    num_hits: Int64[np.ndarray, " N"]
+    """Detections that the track rests on."""
+    unseen_s: Float32[np.ndarray, " N"]
+    """Since the last of them; above 0 the box is where the object should be by now."""
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MapSegmentation:
     """How likely each map class is on the ground; classes overlap."""
 
@@ -58,3 +77,4 @@ class SceneEstimate:
     detections: Detections | None = None
     map: MapSegmentation | None = None
     occupancy: Occupancy | None = None
+    tracks: Tracks | None = None

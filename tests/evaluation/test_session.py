@@ -12,6 +12,7 @@ from bevstack.data.images import ImageSize
 from bevstack.engine import Session
 from bevstack.evaluation.modality import restrict
 from bevstack.evaluation.prediction import predict, read_ahead
+from bevstack.perception.tracking.tracker import Tracker
 from bevstack.types import Boxes3D, Detections, SceneEstimate
 from bevstack.types.errors import CalibrationError, DatasetError, StaleSensorError
 
@@ -140,3 +141,13 @@ def test_reading_ahead_keeps_the_order_and_hands_on_the_failure() -> None:
     next(stream)
     with pytest.raises(DatasetError, match="cut short"):
         next(stream)
+
+
+def test_with_a_tracker_objects_keep_their_identity_until_the_scene_ends() -> None:
+    engine, frame = session(tracker=Tracker()), one_car_ahead()
+    frames = [frame, later(frame, 0.5), later(frame, 1.0, scene="another")]
+    tracks = [engine.step(each).tracks for each in frames]
+    assert all(each is not None and len(each) == 1 for each in tracks)
+    identities = [int(each.identity[0]) for each in tracks if each is not None]
+    assert identities[0] == identities[1] != identities[2]
+    assert session().step(frame).tracks is None

@@ -1,0 +1,1 @@
+"""Objects followed through time: one identity from frame to frame."""
