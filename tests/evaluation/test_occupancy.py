@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bevstack.data.class_names import OCCUPANCY_CLASSES, OCCUPANCY_FREE, OCCUPANCY_IGNORE
 from bevstack.data.occupancy import OPENOCCUPANCY_LIDAR_GRID
@@ -12,6 +14,7 @@ from bevstack.evaluation.occupancy import (
     OPENOCCUPANCY_IN_EGO,
     OccupancyScorer,
     OccupancyScores,
+    count_voxels,
 )
 from bevstack.types.bev import OCC3D_GRID, OPENOCCUPANCY_GRID, VoxelGrid
 from bevstack.types.frame import OccupancyGrid
@@ -69,6 +72,32 @@ def test_the_numbers_of_four_voxels_are_those_counted_by_hand() -> None:
     assert found.mean_iou == pytest.approx((1 / 2 + 1 / 3) / 2)
     assert found.iou == pytest.approx(3 / 4)
     assert found.class_share["car"] == 0.5 and found.class_share["free"] == 0.25
+
+
+def test_the_confusion_says_what_each_labelled_voxel_was_taken_for() -> None:
+    truth = truth_of(row(CAR, CAR, ROAD, OCCUPANCY_IGNORE), SMALL)
+    confusion = np.array(score(row(CAR, ROAD, ROAD, ROAD), truth, ALL_VOXELS).confusion)
+    assert confusion.shape == (18, 18) and confusion.sum() == 3
+    assert confusion[CAR, CAR] == confusion[CAR, ROAD] == confusion[ROAD, ROAD] == 1
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(1, 7), st.integers(1, 40))
+def test_long_runs_and_grids_of_any_size_are_counted_as_by_bincount(seed: int, x: int, y: int, run: int) -> None:
+    rng = np.random.default_rng(seed)
+    grid = VoxelGrid(x_range_m=(0.0, float(x)), y_range_m=(0.0, float(y)), z_range_m=(0.0, 9.0), voxel_m=1.0)
+    size = x * y * 9
+
+    def in_runs(values: tuple[int, ...]) -> np.ndarray:
+        return rng.choice(values, -(-size // run)).repeat(run)[:size].reshape(grid.shape_xyz)
+
+    prediction, semantics = in_runs((0, CAR, 17)), in_runs((CAR, 17, OCCUPANCY_IGNORE))
+    camera, lidar = in_runs((0, 1)), in_runs((0, 1))
+    known = semantics != OCCUPANCY_IGNORE
+    flat = ((camera + 2 * lidar) * 18 + semantics) * 18 + prediction
+    expected = np.bincount(flat[known], minlength=4 * 18 * 18).reshape(4, 18, 18)
+    found = count_voxels(predicted(prediction, grid), truth_of(semantics, grid, camera, lidar))
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_class_that_is_nowhere_is_left_out_and_one_that_is_only_predicted_counts_as_zero() -> None:
@@ -157,6 +186,8 @@ def test_what_cannot_be_compared_is_refused() -> None:
         scorer.add(predicted(np.zeros(OCC3D_GRID.shape_xyz), OCC3D_GRID), truth)
     with pytest.raises(ValueError, match="class 99"):
         scorer.add(predicted(row(CAR, 99, ROAD, 17), SMALL), truth)
+    with pytest.raises(ValueError, match="class 20"):
+        scorer.add(predicted(row(CAR, CAR, ROAD, 17), SMALL), truth_of(row(CAR, 20, ROAD, 17), SMALL))
     assert scorer.num_frames == 0
     scorer.add(predicted(row(CAR, CAR, ROAD, 17), SMALL), truth)
     other = OccupancyScorer()
