@@ -81,6 +81,7 @@ def run(arguments: list[str]) -> int:
 
 def _from_model(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "ToScore"], dict[str, Any]]:
     from bevstack.evaluation.checkpoint import choose_device, open_checkpoint
+    from bevstack.evaluation.lidar_frame import LidarFrame
     from bevstack.evaluation.prediction import predict, spread
     from bevstack.evaluation.runner import ToScore
     from bevstack.evaluation.submission import SubmissionMeta
@@ -91,10 +92,10 @@ def _from_model(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "To
     data = checkpoint.labelled_data(args.data, args.version, args.split)
     sessions = {modality: checkpoint.session(device) for modality in modalities}
     indices = spread(len(data.frames), args.limit)
-    found = predict(sessions, data.labelled, indices)
+    found = predict(sessions, data.labelled, indices, lidar=LidarFrame(data.frames.index))
     to_score: dict[str, ToScore] = {
         modality: ToScore(
-            records=predictions.records if predictions.detections else None,
+            boxes=predictions.boxes if predictions.detections else None,
             meta=SubmissionMeta.of_modality(modality),
             seconds_per_frame=predictions.model_s / max(1, len(indices)),
             dense=predictions.dense,

@@ -14,7 +14,7 @@ def has_map(index: DatasetIndex, split: str) -> bool:
 def has_occupancy(index: DatasetIndex, split: str, layout: OccupancyFormat) -> bool:
     """Whether any key frame of the split has an occupancy label of this format."""
     return any(
-        (index.root / _occupancy_path(index, sample, layout)).is_file()
+        (index.root / occupancy_path_of(index, sample, layout)).is_file()
         for sample in index.samples_of_split(split).tolist()
     )
 
@@ -24,7 +24,8 @@ def occupancy_format(index: DatasetIndex, split: str) -> OccupancyFormat | None:
     return next((layout for layout in OCCUPANCY_FORMATS if has_occupancy(index, split, layout)), None)
 
 
-def _occupancy_path(index: DatasetIndex, sample: int, layout: OccupancyFormat) -> str:
+def occupancy_path_of(index: DatasetIndex, sample: int, layout: OccupancyFormat) -> str:
+    """Where the occupancy labels of a sample row are, below the root; there need not be such a file."""
     scene, reference = index.scene_of_sample(sample), index.key_data_row(sample, LIDAR_NAME)
     return occupancy_path(
         layout,

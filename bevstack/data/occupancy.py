@@ -76,6 +76,21 @@ def read_occupancy(
     return grid
 
 
+def read_openoccupancy(path: Path, *, sample_token: str) -> OccupancyGrid:
+    """OpenOccupancy labels as they are in the file: on `OPENOCCUPANCY_LIDAR_GRID`, in the frame of the LiDAR.
+
+    The benchmark scores here. Everything else in the stack lives in `ego`: see `read_occupancy`.
+
+    Raises:
+        DatasetError: the file is missing, cut short, or holds unknown classes or places.
+    """
+    semantics = _dense(_read_rows(path, sample_token), path, sample_token)
+    everywhere = np.ones(semantics.shape, bool)
+    return OccupancyGrid(
+        semantics=semantics, camera_mask=everywhere, lidar_mask=everywhere, grid=OPENOCCUPANCY_LIDAR_GRID
+    )
+
+
 def openoccupancy_in_lidar(
     semantics: UInt8[np.ndarray, "X Y Z"], T_ego_lidar: Float[np.ndarray, "4 4"], *, outside: int = OCCUPANCY_FREE
 ) -> UInt8[np.ndarray, "X Y Z"]:

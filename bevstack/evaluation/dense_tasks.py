@@ -10,10 +10,13 @@ import numpy as np
 
 from bevstack.data.bird_rasters import BirdRaster, encode_png, map_raster, occupancy_raster
 from bevstack.data.class_names import OCCUPANCY_IGNORE
+from bevstack.evaluation.lidar_frame import LidarFrame
 from bevstack.evaluation.map_segmentation import FIXED, MapScorer
 from bevstack.evaluation.occupancy import OccupancyScorer
-from bevstack.types.frame import Annotations
-from bevstack.types.scene import SceneEstimate
+from bevstack.evaluation.rayiou import RayScorer
+from bevstack.types.bev import OPENOCCUPANCY_GRID
+from bevstack.types.frame import Annotations, OccupancyGrid
+from bevstack.types.scene import Occupancy, SceneEstimate
 
 DenseTask = Literal["map", "occupancy"]
 
@@ -39,12 +42,16 @@ Rasters = dict[DenseTask, StoredRaster]
 class DenseResults:
     """Scores so far, and what was predicted in each frame."""
 
+    lidar: LidarFrame | None = None
+    """Needed for the protocols that score in the frame of the LiDAR or along its rays; without it they are left out."""
     rasters: dict[str, Rasters] = field(default_factory=dict)
     """By sample token: what the model says, seen from above."""
     wrong_share: dict[str, float] = field(default_factory=dict)
     """By sample token: share of map cells and voxels that are wrong, added up over the two tasks."""
     _map: MapScorer = field(default_factory=MapScorer)
     _occupancy: OccupancyScorer = field(default_factory=OccupancyScorer)
+    _occupancy_in_lidar: OccupancyScorer = field(default_factory=OccupancyScorer)
+    _rays: RayScorer = field(default_factory=RayScorer)
 
     def add(self, estimate: SceneEstimate, truth: Annotations | None) -> None:
         """Count one frame; what the model does not predict or the frame has no labels of does not count.
@@ -58,11 +65,19 @@ class DenseResults:
             self._map.add(estimate.map, truth.map_masks)
             wrong += float(((estimate.map.probabilities >= FIXED) != truth.map_masks.masks).mean())
         if estimate.occupancy is not None and truth is not None and truth.occupancy is not None:
-            self._occupancy.add(estimate.occupancy, truth.occupancy)
+            self._add_occupancy(estimate.token, estimate.occupancy, truth.occupancy)
             counted = truth.occupancy.camera_mask & (truth.occupancy.semantics != OCCUPANCY_IGNORE)
             is_wrong = estimate.occupancy.semantics != truth.occupancy.semantics
             wrong += float((is_wrong & counted).sum() / max(counted.sum(), 1))
         self.wrong_share[estimate.token] = wrong
+
+    def _add_occupancy(self, token: str, found: Occupancy, truth: OccupancyGrid) -> None:
+        self._occupancy.add(found, truth)
+        if self.lidar is None:
+            return
+        self._rays.add(token, found, truth, self.lidar.origins(token))
+        if truth.grid == OPENOCCUPANCY_GRID:
+            self._occupancy_in_lidar.add(*self.lidar.openoccupancy(token, found))
 
     @property
     def tasks(self) -> tuple[DenseTask, ...]:
@@ -72,11 +87,19 @@ class DenseResults:
 
     def scores(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Task -> protocol -> numbers; tasks without a single scored frame are left out."""
-        by_task: Mapping[DenseTask, Any] = {"map": self._map, "occupancy": self._occupancy}
+        by_task: Mapping[DenseTask, tuple[Any, ...]] = {
+            "map": (self._map,),
+            "occupancy": (self._occupancy_in_lidar, self._occupancy, self._rays),
+        }
         return {
-            task: {protocol: asdict(numbers) for protocol, numbers in scorer.result().items()}
-            for task, scorer in by_task.items()
-            if scorer.num_frames
+            task: {
+                protocol: asdict(numbers)
+                for scorer in scorers
+                if scorer.num_frames
+                for protocol, numbers in scorer.result().items()
+            }
+            for task, scorers in by_task.items()
+            if any(scorer.num_frames for scorer in scorers)
         }
 
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from bevstack.engine import Session
 from bevstack.evaluation.dense_tasks import DenseResults
 from bevstack.evaluation.detection_nuscenes import to_records
+from bevstack.evaluation.lidar_frame import LidarFrame
 from bevstack.evaluation.modality import Modality, restrict
 from bevstack.types.frame import Frame
 from bevstack.types.interfaces import FrameSource
@@ -40,7 +41,12 @@ class Predictions:
 
 
 def predict(
-    sessions: Mapping[Modality, Session], frames: FrameSource, indices: Sequence[int], *, progress: bool = True
+    sessions: Mapping[Modality, Session],
+    frames: FrameSource,
+    indices: Sequence[int],
+    *,
+    lidar: LidarFrame | None = None,
+    progress: bool = True,
 ) -> dict[Modality, Predictions]:
     """Run every session on some frames of a source; each frame is read once and thinned to each session's modality.
 
@@ -48,12 +54,13 @@ def predict(
         sessions: Modality -> engine.
         frames: Where the frames come from; labels of map and occupancy that they carry are scored at once.
         indices: Which of them, ascending.
+        lidar: For the protocols of occupancy that need to know where the LiDAR is; see `DenseResults`.
         progress: Show a bar with rate, time left and the share of time spent waiting for data.
 
     Raises:
         ValueError: a frame lacks the sensors of a modality, or labels lie on another grid than the prediction.
     """
-    found = {modality: Predictions() for modality in sessions}
+    found = {modality: Predictions(dense=DenseResults(lidar=lidar)) for modality in sessions}
     waited_s, began = 0.0, time.perf_counter()
     with tqdm(total=len(indices), desc="predict", unit="frame", disable=not progress, leave=False) as bar:
         for frame, wait_s in read_ahead(frames, indices):
