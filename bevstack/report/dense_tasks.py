@@ -7,6 +7,7 @@ from typing import Any
 from bevstack.data.bird_rasters import DRAW_ORDER, MAP_COLOURS, Colour, occupancy_colours
 from bevstack.data.class_names import OCCUPANCY_CLASSES, OCCUPANCY_FREE
 from bevstack.data.maps import MAP_CLASSES
+from bevstack.report.confusion import confusion_chart
 
 TITLES = {"map": "Map segmentation", "occupancy": "Occupancy"}
 
@@ -47,6 +48,8 @@ class DenseSection:
     classes: tuple[tuple[str, str, str], ...]
     """Key, name and CSS colour of each class."""
     columns: tuple[Column, ...]
+    confusion: str | None
+    """SVG of what was taken for what; None where classes overlap."""
     note: str
 
 
@@ -87,6 +90,7 @@ def _section(task: str, results: Mapping[str, Any], colours: Mapping[str, Colour
         cards=tuple(_cards(task, first)),
         classes=classes,
         columns=tuple(_columns(task, results)),
+        confusion=_confusion(leading, first[leading]),
         note=_note(task, first[leading]),
     )
 
@@ -117,6 +121,13 @@ def _columns(task: str, results: Mapping[str, Any]) -> list[Column]:
         )
         for row, protocol in chosen
     ]
+
+
+def _confusion(protocol: str, numbers: Mapping[str, Any]) -> str | None:
+    if "confusion" not in numbers:
+        return None
+    names = [_spaced(name) for name in OCCUPANCY_CLASSES]
+    return confusion_chart(f"Voxels that count by {protocol}", numbers["confusion"], names)
 
 
 def _note(task: str, numbers: Mapping[str, Any]) -> str:
