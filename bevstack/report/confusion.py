@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from html import escape
 
 _CELL, _LABEL, _TOP, _KEY = 26, 150, 118, 22
+_SLANT = 76
+"""Room for the last slanted names."""
 _MIN_SHOWN = 0.005
 """Shares below half a per cent leave their cell empty: noise would look like a finding."""
 _LIGHT_FROM = 0.55
@@ -24,7 +26,7 @@ def confusion_chart(title: str, counts: Sequence[Sequence[int]], names: Sequence
     if len(counts) != len(names) or any(len(row) != len(names) for row in counts):
         raise ValueError(f"{len(names)} classes need as many rows and columns, got {len(counts)} rows")
     shown = [(name, row, sum(row)) for name, row in zip(names, counts, strict=True) if sum(row)]
-    width, height = _LABEL + _CELL * len(names) + 2, _TOP + _CELL * len(shown) + _KEY
+    width, height = _LABEL + _CELL * len(names) + _SLANT, _TOP + _CELL * len(shown) + _KEY
     parts = [
         f'<svg class="confusion" viewBox="0 0 {width} {height}" style="max-width:{width}px" role="img" '
         f'aria-label="{escape(title)}">',
