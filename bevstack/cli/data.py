@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bevstack.data.check import CheckReport
+    from bevstack.data.check_frames import BoxesOfSample
     from bevstack.data.images import ImageSize
     from bevstack.data.index import DatasetIndex
     from bevstack.data.labels import Labeller
@@ -42,6 +43,17 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--deep", action="store_true", help="also look at the length and end of every sensor file")
     check.add_argument("--write-split", metavar="NAME", help="write the complete scenes as a split to splits.json")
     check.add_argument("--json", action="store_true", help="print the report as JSON")
+    sanity = add(
+        "sanity",
+        _sanity,
+        "say whether boxes lie where the points are, and what is wrong if not",
+        "data --split mini_val",
+    )
+    sanity.add_argument("--split", help="look at frames of this split only")
+    sanity.add_argument("--frames", type=int, default=20, metavar="N", help="frames to look at (default 20)")
+    sanity.add_argument("--predictions", type=Path, metavar="FILE", help="the boxes of this submission file instead")
+    sanity.add_argument("--min-score", type=float, default=0.3, metavar="S", help="of predictions (default 0.3)")
+    sanity.add_argument("--json", action="store_true", help="print verdict and scores as JSON")
     stats = add("stats", _stats, "count classes, boxes, points, distances, attributes", "data --split mini_val")
     stats.add_argument("--split", help="count this split only")
     stats.add_argument("--json", action="store_true", help="print the numbers as JSON")
@@ -143,6 +155,9 @@ def _print_check(report: "CheckReport") -> None:
             print(f"{blank}works without: {group.without}")
     for problem in report.problems:
         print(f"FAIL  {problem}")
+    if report.sanity is not None and report.sanity.status != "fault":
+        mark = "ok  " if report.sanity.status == "fits" else "note"
+        print(f"{mark}  boxes and points: {report.sanity.sentence}")
     print(f"\n{len(report.complete_scenes)} of {report.num_scenes} scenes have everything that is needed")
     if report.is_usable:
         print("usable: training and evaluation find everything")
@@ -168,6 +183,50 @@ def _write_split(index: "DatasetIndex", name: str, report: "CheckReport") -> Non
     finally:
         scratch.unlink(missing_ok=True)
     print(f"split '{name}' with {len(report.complete_scenes)} scenes written to {path}")
+
+
+# -- sanity -----------------------------------------------------------------------------------------------------------
+def _sanity(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from bevstack.data.check_frames import frame_sanity_of
+    from bevstack.data.index import open_index
+
+    index = open_index(options.root, options.version)
+    boxes_of = _predicted_boxes(index, options.predictions, options.min_score) if options.predictions else None
+    sanity = frame_sanity_of(index, options.split, num_frames=options.frames, boxes_of=boxes_of)
+    verdict = sanity.verdict()
+    if options.json:
+        print(json.dumps({"verdict": asdict(verdict), "scores": sanity.scores()}, indent=2))
+    else:
+        print(verdict.sentence)
+    return 1 if verdict.status == "fault" else 0
+
+
+def _predicted_boxes(index: "DatasetIndex", file: Path, min_score: float) -> "BoxesOfSample":
+    """The boxes of an official submission file in `ego`, those of a sufficient score."""
+    import numpy as np
+
+    from bevstack.data.class_names import LIDAR_NAME
+    from bevstack.evaluation.submission import read_submission
+    from bevstack.geometry.boxes import transform_boxes
+    from bevstack.geometry.transforms import from_quaternion, rigid_inverse, yaw_of
+
+    results = read_submission(file).results
+
+    def boxes_of(sample: int) -> np.ndarray:
+        records = [
+            r for r in results.get(index.sample_tokens[sample], ()) if r.get("detection_score", 1.0) >= min_score
+        ]
+        rows = np.zeros((len(records), 9))
+        for row, record in zip(rows, records, strict=True):
+            width, length, height = record["size"]
+            heading = yaw_of(from_quaternion(np.array(record["rotation"], np.float64), np.zeros(3)))
+            row[:7] = (*record["translation"], length, width, height, heading)
+        T_global_ego = index.T_global_ego([index.key_data_row(sample, LIDAR_NAME)])[0]
+        return transform_boxes(rigid_inverse(T_global_ego), rows)
+
+    return boxes_of
 
 
 # -- stats ------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from bevstack.data.check_frames import frame_sanity_of
 from bevstack.data.class_names import CAMERA_NAMES, LIDAR_NAME
+from bevstack.data.frame_sanity import FrameVerdict
 from bevstack.data.index import DatasetIndex
 from bevstack.data.occupancy import OccupancyFormat, occupancy_path
 from bevstack.data.tables import read_records
@@ -56,7 +58,9 @@ class CheckReport:
     """Scenes all of whose needed files are there and sound."""
     groups: tuple[FileGroup, ...]
     problems: tuple[str, ...]
-    """Damage in the tables: transforms that are not rigid, key frames that do not exist."""
+    """Damage in the tables: transforms that are not rigid, key frames that do not exist, boxes where no points are."""
+    sanity: FrameVerdict | None = None
+    """Whether boxes and points belong together; None where it was not looked at."""
 
     @property
     def is_usable(self) -> bool:
@@ -124,7 +128,8 @@ def check_dataset(index: DatasetIndex, split: str | None = None, *, deep: bool =
     Args:
         index: The data set.
         split: Look at the scenes of this split only.
-        deep: Also open every needed file and look at its length and end.
+        deep: Also open every needed file and look at its length and end, and look whether boxes and points of some
+            frames belong together.
 
     Raises:
         DatasetError: there is no such split.
@@ -135,6 +140,11 @@ def check_dataset(index: DatasetIndex, split: str | None = None, *, deep: bool =
     groups += _optional_groups(index, scenes, disk)
     problems, scenes_with_problems = _table_problems(index, scenes)
     bad = incomplete | scenes_with_problems
+    sanity = None
+    if deep and not bad and index.num_annotations:
+        sanity = frame_sanity_of(index, split).verdict()
+        if sanity.status == "fault":
+            problems.append(f"sample_annotation.json: boxes and points do not belong together: {sanity.sentence}")
     return CheckReport(
         root=str(index.root),
         version=index.version,
@@ -144,6 +154,7 @@ def check_dataset(index: DatasetIndex, split: str | None = None, *, deep: bool =
         complete_scenes=tuple(index.scenes[row].name for row in scenes if row not in bad),
         groups=tuple(groups),
         problems=tuple(problems),
+        sanity=sanity,
     )
 
 
