@@ -6,6 +6,14 @@ from typing import Any
 from bevstack.data.class_names import DETECTION_CLASSES
 
 _TITLES = {"map": "map segmentation", "occupancy": "occupancy"}
+_HEADLINES = ("mean_iou", "mean_ap")
+_MEANS = {
+    "mean_iou": "mIoU",
+    "mean_ap": "mAP of cells",
+    "mean_iou_of_labelled": "mIoU of labelled classes",
+    "iou": "IoU",
+}
+"""Means of the classes of a map or of occupancy; a protocol has some of them."""
 
 
 def table(content: Mapping[str, Any]) -> str:
@@ -53,9 +61,9 @@ def _dense(task: str, results: Mapping[str, Any]) -> list[str]:
     first = results[names[0]][task]
     lines = [f"{_TITLES[task]:<34}" + "".join(f"{name:>12}" for name in names)]
     for protocol, numbers in first.items():
-        for key, text in (("mean_iou", "mIoU"), ("mean_iou_of_labelled", "mIoU of labelled classes"), ("iou", "IoU")):
-            if key in numbers and (key == "mean_iou" or protocol == next(iter(first))):
-                title = f"{protocol} {text}" if key == "mean_iou" else f"  {text}"
+        for key, text in _MEANS.items():
+            if key in numbers and (key in _HEADLINES or protocol == next(iter(first))):
+                title = f"{protocol} {text}" if key in _HEADLINES else f"  {text}"
                 lines.append(f"{title:<34}{_values(results, names, task, protocol, key)}")
     protocol = next(iter(first))
     for name in first[protocol]["class_iou"]:

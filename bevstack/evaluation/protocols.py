@@ -54,6 +54,7 @@ PROTOCOLS: dict[str, ProtocolInfo] = {
     "track/nusc-2020": _info("tracking", "AMOTA and its relatives", "amota", f"{_NUSCENES}; tracking_nips_2019"),
     "map/bevfusion-iou": _info("map", "IoU at the best threshold", "mean_iou", "Liu et al., BEVFusion, ICRA 2023"),
     "map/iou-fixed-0.5": _info("map", "IoU at 0.5", "mean_iou", "the counts of map/bevfusion-iou"),
+    "map/ap": _info("map", "average precision of cells", "mean_ap", "the cells of map/bevfusion-iou, ranked"),
     "map/chamfer-ap": _info("map", "AP of map lines by Chamfer distance", "mean_ap", "Li et al., HDMapNet, ICRA 2022"),
     "occ/occ3d-miou": _info("occupancy", "mIoU within the camera mask", "mean_iou", _OCC3D),
     "occ/occ3d-miou-lidar-mask": _info("occupancy", "mIoU within the LiDAR mask", "mean_iou", _OCC3D),
@@ -71,10 +72,10 @@ PROTOCOLS: dict[str, ProtocolInfo] = {
     "plan/stp3": _info("planning", "distance and collisions up to each second", "l2_m", "Hu et al., ST-P3, ECCV 2022"),
     "plan/vad": _info("planning", "distance and collisions up to each second", "l2_m", _VAD),
     "plan/polygon": _info(
-        "planning", "collisions of turned rectangles", "collision", "Sun et al., SparseDrive, ICRA 2025"
+        "planning", "collisions of turned rectangles", "collision_until", "Sun et al., SparseDrive, ICRA 2025"
     ),
     "plan/boundary": _info(
-        "planning", "crossing of the drivable boundary", "crossing", "Li et al., BEV-Planner, CVPR 2024"
+        "planning", "crossing of the drivable boundary", "leaves_until", "Li et al., BEV-Planner, CVPR 2024"
     ),
     "instance/vpq": _info("instance", "video panoptic quality", "vpq", "Hu et al., FIERY, ICCV 2021"),
     "driving-qa/deterministic": _info(

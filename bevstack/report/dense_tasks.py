@@ -116,8 +116,8 @@ def _columns(task: str, results: Mapping[str, Any]) -> list[Column]:
         Column(
             title=row if protocol == leading else f"{row}, {protocol.rpartition('/')[2]}",
             protocol=protocol,
-            mean=results[row][task][protocol]["mean_iou"],
-            by_class=results[row][task][protocol]["class_iou"],
+            mean=_either(results[row][task][protocol], "mean_iou", "mean_ap"),
+            by_class=_either(results[row][task][protocol], "class_iou", "class_ap"),
         )
         for row, protocol in chosen
     ]
@@ -130,10 +130,16 @@ def _confusion(protocol: str, numbers: Mapping[str, Any]) -> str | None:
     return confusion_chart(f"Voxels that count by {protocol}", numbers["confusion"], names)
 
 
+def _either(numbers: Mapping[str, Any], *keys: str) -> Any:
+    """What a protocol calls by one of some names."""
+    return next(numbers[key] for key in keys if key in numbers)
+
+
 def _note(task: str, numbers: Mapping[str, Any]) -> str:
     absent = [_spaced(name) for name, value in numbers["class_iou"].items() if value is None]
     texts = ["Intersection over union, counted over all frames."]
     if task == "map":
+        texts.append("The column ap is the average precision of cells, which needs no threshold.")
         chosen = {name: value for name, value in numbers["class_threshold"].items() if value is not None}
         listed = ", ".join(f"{_spaced(name)} {value:.2f}" for name, value in chosen.items())
         texts.append(f"Thresholds that suit each class best, chosen on this data: {listed}." if listed else "")

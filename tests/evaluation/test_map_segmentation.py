@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bevstack.data.maps import MAP_CLASSES
-from bevstack.evaluation.map_segmentation import BEST_THRESHOLD, FIXED_THRESHOLD, THRESHOLDS, MapScorer
+from bevstack.evaluation.map_segmentation import (
+    AVERAGE_PRECISION,
+    BEST_THRESHOLD,
+    FIXED_THRESHOLD,
+    THRESHOLDS,
+    MapScorer,
+)
 from bevstack.types import BevGrid, MapMasks, MapSegmentation
 
 GRID = BevGrid(x_range_m=(-4.0, 4.0), y_range_m=(-3.0, 3.0), z_range_m=(-5.0, 3.0), cell_m=0.5)
@@ -115,5 +121,65 @@ def test_another_grid_and_a_probability_that_is_no_number_are_refused() -> None:
     shifted = MapSegmentation(probabilities=np.zeros(SHAPE, np.float32), grid=other)
     with pytest.raises(ValueError, match="does not lie on the grid of the true one"):
         MapScorer().add(shifted, true(left_half()))
-    with pytest.raises(ValueError, match="is no number"):
-        MapScorer().add(predicted(np.array(np.nan)), true(left_half()))
+    for value in (np.nan, -0.1, 1.5):
+        with pytest.raises(ValueError, match="not within 0 to 1"):
+            MapScorer().add(predicted(np.array(value)), true(left_half()))
+
+
+# -- average precision ------------------------------------------------------------------------------------------------
+def test_average_precision_is_one_for_the_right_order_whatever_the_probabilities() -> None:
+    precision = scored((predicted(np.where(left_half(), 0.02, 0.01)), true(left_half())))[AVERAGE_PRECISION]
+    assert precision.mean_ap == 1.0 and set(precision.class_ap.values()) == {1.0}
+    turned = scored((predicted(np.where(left_half(), 0.01, 0.02)), true(left_half())))[AVERAGE_PRECISION]
+    assert turned.mean_ap == pytest.approx(0.5), "all true cells come last, in one step"
+
+
+def test_a_constant_probability_has_the_share_of_the_class_as_precision_and_as_iou() -> None:
+    masks = np.zeros(SHAPE, bool)
+    masks[:, :3] = True
+    result = scored((predicted(np.array(0.5)), true(masks)))
+    assert result[AVERAGE_PRECISION].mean_ap == pytest.approx(0.25)
+    assert result[BEST_THRESHOLD].mean_iou == result[FIXED_THRESHOLD].mean_iou == pytest.approx(0.25)
+
+
+def average_precision(truth: np.ndarray, probabilities: np.ndarray) -> float:
+    """Precision at each probability, from the largest down, times the recall that it adds."""
+    area, found_before = 0.0, 0
+    for value in np.unique(probabilities)[::-1]:
+        marked = probabilities >= value
+        found = int((truth & marked).sum())
+        area += (found - found_before) / truth.sum() * found / marked.sum()
+        found_before = found
+    return area
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30))
+def test_average_precision_agrees_with_its_definition_over_the_set(seed: int, num_values: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.integers(0, 65536, num_values) / 65535  # few values: many ties
+    frames = [(rng.choice(values, SHAPE), rng.random(SHAPE) > 0.8) for _ in range(2)]
+    found = scored(*((predicted(p), true(m)) for p, m in frames))[AVERAGE_PRECISION]
+    for k, name in enumerate(NAMES):
+        truth = np.concatenate([m[k].ravel() for _, m in frames])
+        expected = average_precision(truth, np.concatenate([p[k].ravel() for p, _ in frames]))
+        assert found.class_ap[name] == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_class_that_the_map_nowhere_has_has_no_average_precision() -> None:
+    masks = left_half()
+    masks[2] = False
+    precision = scored((predicted(masks.astype(float)), true(masks)))[AVERAGE_PRECISION]
+    assert precision.class_ap[NAMES[2]] is None and precision.mean_ap == 1.0
+    assert MapScorer().result()[AVERAGE_PRECISION].mean_ap is None
+
+
+def test_merged_scorers_equal_one_that_saw_all_frames() -> None:
+    rng = np.random.default_rng(7)
+    whole, merged = MapScorer(), MapScorer()
+    for _ in range(3):
+        pair = predicted(rng.random(SHAPE)), true(rng.random(SHAPE) > 0.6)
+        part = MapScorer()
+        for scorer in (whole, part):
+            scorer.add(*pair)
+        merged.merge(part)
+    assert merged.result() == whole.result() and merged.num_frames == 3
