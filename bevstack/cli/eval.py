@@ -106,17 +106,17 @@ def _from_model(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "To
 
 
 def _from_file(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "ToScore"], dict[str, Any]]:
+    from bevstack.evaluation.box_columns import read_submission_columns
     from bevstack.evaluation.checkpoint import LabelledData, frames_to_view
     from bevstack.evaluation.runner import ToScore
-    from bevstack.evaluation.submission import read_submission
 
     if args.modality:
         raise ValueError("--modality needs --checkpoint: a submission file says itself which sensors it used")
-    submission = read_submission(args.predictions)
+    boxes, meta = read_submission_columns(args.predictions, task="detection")
     frames = frames_to_view(args.data, args.version, args.split)
-    provenance = {"checkpoint": {"name": str(args.predictions)}, "submission_meta": submission.meta}
+    provenance = {"checkpoint": {"name": str(args.predictions)}, "submission_meta": meta}
     data = LabelledData(frames=frames, labellers=(), without_labels={})
-    return data, {"submission": ToScore(records=lambda: submission.results, meta=None)}, provenance
+    return data, {"submission": ToScore(boxes=lambda: boxes, meta=None)}, provenance
 
 
 def _default_out(args: argparse.Namespace, split: str) -> Path:

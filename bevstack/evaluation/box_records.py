@@ -78,7 +78,7 @@ def _columns_of_sound(samples: Mapping[str, Any], task: Task) -> dict[str, Any] 
         return None
     if any(length != _NUM_FIELDS for length in set(map(len, records))) and _have_no_points(records):
         return None
-    columns = {
+    columns: dict[str, Any] = {
         "translation": _numbers(translation, 3),
         "size": _numbers(size, 3),
         "rotation": _numbers(rotation, 4),

@@ -5,15 +5,16 @@ applied at one distance (2 m, where the TP errors are taken) and one score thres
 the whole set largest, and matched, missed and false boxes are counted in every frame.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from nuscenes.eval.detection.data_classes import DetectionBox
 
-from bevstack.evaluation.detection_nuscenes import ScoredBoxes
+from bevstack.data.class_names import DETECTION_CLASSES
+from bevstack.evaluation.detection_boxes import ScoredBoxes
+from bevstack.evaluation.detection_matching import match
+from bevstack.evaluation.detection_rules import TP_DISTANCE_M
 
-MATCH_DISTANCE_M = 2.0
+MATCH_DISTANCE_M = TP_DISTANCE_M
 SCORE_DECIMALS = 4
 """Scores are compared after rounding, so that a viewer that stores rounded scores counts the same."""
 
@@ -50,46 +51,34 @@ class FrameCounts:
 
 def count_frames(boxes: ScoredBoxes, distance_m: float = MATCH_DISTANCE_M) -> FrameCounts:
     """Counts at the threshold with the best F1 over all classes and frames."""
-    scores, hits, num_truth = [], [], []
-    for token in boxes.tokens:
-        truth = [box for box in boxes.ground_truth[token] if boxes.is_counted(box)]
-        predictions = [box for box in boxes.predictions[token] if boxes.is_counted(box)]
-        frame_scores, frame_hits = _match(truth, predictions, distance_m)
-        scores.append(frame_scores)
-        hits.append(frame_hits)
-        num_truth.append(len(truth))
-    threshold, f1 = _best_threshold(np.concatenate(scores), np.concatenate(hits), sum(num_truth))
-    frames = []
-    for token, frame_scores, frame_hits, total in zip(boxes.tokens, scores, hits, num_truth, strict=True):
-        kept = frame_hits[frame_scores >= threshold]
-        matched = int(kept.sum())
-        frames.append(FrameCount(token=token, matched=matched, missed=total - matched, false=len(kept) - matched))
-    return FrameCounts(score_threshold=threshold, f1=f1, frames=tuple(frames))
+    counted, num_frames = boxes.prediction_counts, len(boxes.sample_tokens)
+    scores = np.round(boxes.predictions.score, SCORE_DECIMALS)
+    hits = _hits(boxes, scores, distance_m)
+    total = np.bincount(boxes.truth.boxes.sample_index[boxes.truth_counts], minlength=num_frames)
+    threshold, f1 = _best_threshold(scores[counted], hits[counted], int(total.sum()))
+    kept = counted & (scores >= threshold)
+    matched = np.bincount(boxes.prediction_sample[kept & hits], minlength=num_frames)
+    false = np.bincount(boxes.prediction_sample[kept], minlength=num_frames) - matched
+    rows = zip(boxes.sample_tokens, matched.tolist(), (total - matched).tolist(), false.tolist(), strict=True)
+    frames = tuple(FrameCount(token=token, matched=hit, missed=lost, false=extra) for token, hit, lost, extra in rows)
+    return FrameCounts(score_threshold=threshold, f1=f1, frames=frames)
 
 
-def _match(
-    truth: Sequence[DetectionBox], predictions: Sequence[DetectionBox], distance_m: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rounded scores, best first, and which predictions hit: each takes the closest free box of its class.
+def _hits(boxes: ScoredBoxes, scores: np.ndarray, distance_m: float) -> np.ndarray:
+    """Which predictions hit: best first, each takes the closest free box of its class.
 
     A prediction's fate depends on better ones only, so the hits at any threshold are a prefix of these.
     """
-    scores = np.round([box.detection_score for box in predictions], SCORE_DECIMALS).reshape(-1)
-    order = np.argsort(-scores, kind="stable")
-    hits = np.zeros(len(order), bool)
-    centers = np.array([box.translation[:2] for box in truth], np.float64).reshape(-1, 2)
-    names = np.array([box.detection_name for box in truth])
-    free = np.ones(len(truth), bool)
-    for place, index in enumerate(order):
-        candidates = np.flatnonzero(free & (names == predictions[index].detection_name)) if len(truth) else ()
-        if len(candidates) == 0:
-            continue
-        offsets = np.hypot(*(centers[candidates] - predictions[index].translation[:2]).T)
-        closest = int(np.argmin(offsets))
-        if offsets[closest] < distance_m:
-            free[candidates[closest]] = False
-            hits[place] = True
-    return scores[order], hits
+    truth, predictions = boxes.truth.boxes, boxes.predictions
+    hits = np.zeros(len(predictions), bool)
+    for k in range(len(DETECTION_CLASSES)):
+        annotated = np.flatnonzero(boxes.truth_counts & (truth.class_index == k))
+        ranked = np.flatnonzero(boxes.prediction_counts & (predictions.class_index == k))
+        ranked = ranked[np.argsort(-scores[ranked], kind="stable")]
+        centers, places = predictions.translation[ranked, :2], truth.translation[annotated, :2]
+        taken = match(boxes.prediction_sample[ranked], centers, truth.sample_index[annotated], places, (distance_m,))
+        hits[ranked] = taken[0] >= 0
+    return hits
 
 
 def _best_threshold(scores: np.ndarray, hits: np.ndarray, num_truth: int) -> tuple[float, float]:

@@ -11,8 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from bevstack.engine import Session
+from bevstack.evaluation.box_columns import BoxColumns
 from bevstack.evaluation.dense_tasks import DenseResults
-from bevstack.evaluation.detection_nuscenes import to_records
+from bevstack.evaluation.detection_nuscenes import to_columns
 from bevstack.evaluation.lidar_frame import LidarFrame
 from bevstack.evaluation.modality import Modality, restrict
 from bevstack.types.frame import Frame
@@ -35,9 +36,14 @@ class Predictions:
     model_s: float = 0.0
     """Time spent in the model, in seconds."""
 
+    def boxes(self) -> BoxColumns:
+        """The boxes of all frames in the global frame."""
+        found = (to_columns(token, one, self.T_global_ego[token]) for token, one in self.detections.items())
+        return BoxColumns.concatenate(found)
+
     def records(self) -> dict[str, list[dict[str, Any]]]:
         """Box records of the benchmark by sample token."""
-        return {token: to_records(token, found, self.T_global_ego[token]) for token, found in self.detections.items()}
+        return self.boxes().to_records()
 
 
 def predict(

@@ -19,11 +19,13 @@ import numpy as np
 import bevstack
 from bevstack.data.labels import Labeller, labelled
 from bevstack.data.nuscenes import NuScenesFrames
+from bevstack.evaluation.box_columns import BoxColumns
 from bevstack.evaluation.dense_tasks import DenseResults, Rasters, true_rasters
-from bevstack.evaluation.detection_nuscenes import PROTOCOL, DetectionScores, ScoredBoxes, score, to_boxes_ego
+from bevstack.evaluation.detection import PROTOCOL, DetectionScores, score
+from bevstack.evaluation.detection_boxes import ScoredBoxes, read_truth
+from bevstack.evaluation.detection_nuscenes import to_detections
 from bevstack.evaluation.frame_counts import FrameCount, FrameCounts, count_frames
 from bevstack.evaluation.frame_store import TRUTH, ShownBoxes, save_frame
-from bevstack.evaluation.nuscenes_tables import ScoringTables
 from bevstack.evaluation.submission import SubmissionMeta, write_json, write_submission
 from bevstack.types.frame import Annotations
 from bevstack.types.scene import Detections
@@ -41,10 +43,10 @@ MIN_SHOWN_SCORE = 0.03
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToScore:
-    """One set of predictions: box records by sample token, the sensors that they rest on, and map and occupancy."""
+    """One set of predictions: boxes of all samples, the sensors that they rest on, and map and occupancy."""
 
-    records: Callable[[], Mapping[str, Sequence[dict[str, Any]]]] | None
-    """Makes the records; called once, so that only one set is in memory as records. None where no objects are found."""
+    boxes: Callable[[], BoxColumns] | None
+    """Makes the boxes; called once, so that only one set is in memory. None where no objects are found."""
     meta: SubmissionMeta | None
     """None does not write a submission file."""
     seconds_per_frame: float | None = None
@@ -87,17 +89,18 @@ def evaluate(
         ValueError: the predictions are incomplete or malformed, see `score`.
     """
     out = Path(out)
-    tables = ScoringTables(frames.index)
+    has_boxes = any(item.boxes is not None for item in to_score.values())
+    annotated = read_truth(frames.index, tokens) if has_boxes else None
     rows: dict[str, _Row] = {}
     shown: list[tuple[int, FrameCount]] = []
     for name, item in to_score.items():
         boxes, scores, counts = None, None, None
-        if item.records is not None:
-            records = item.records()
-            scores, boxes = score(records, tables, tokens)
+        if item.boxes is not None and annotated is not None:
+            predictions = item.boxes()
+            scores, boxes = score(predictions, annotated)
             counts = count_frames(boxes)
             if item.meta is not None:
-                write_submission(out / f"submission_{name}.json", item.meta, records)
+                write_submission(out / f"submission_{name}.json", item.meta, predictions.to_records())
         shown = shown or (choose_frames(counts, num_shown) if counts else _least_alike(item.dense, tokens, num_shown))
         rows[name] = _Row(item=item, scores=scores, counts=counts, boxes=_boxes_of_frames(boxes, frames, shown))
     _save_frames(out / FRAMES_FOLDER, frames, labellers, shown, rows)
@@ -158,24 +161,27 @@ def _pose(frames: NuScenesFrames, token: str) -> np.ndarray:
     return frames.index.T_global_ego([row])[0]
 
 
-def _shown(boxes: ScoredBoxes, chosen: Sequence[Any], T_global_ego: np.ndarray) -> ShownBoxes:
-    counted = np.array([boxes.is_counted(box) for box in chosen], bool)
-    return ShownBoxes(detections=to_boxes_ego(chosen, T_global_ego), counted=counted)
-
-
 def _boxes_of_frames(
     boxes: ScoredBoxes | None, frames: NuScenesFrames, shown: Sequence[tuple[int, FrameCount]]
 ) -> dict[str, tuple[ShownBoxes, ShownBoxes]]:
     if boxes is None:
         return {}
+    place = {token: index for index, token in enumerate(boxes.sample_tokens)}
     of_frames = {}
     for _, count in shown:
-        T_global_ego = _pose(frames, count.token)
-        best = [box for box in boxes.predictions[count.token] if box.detection_score >= MIN_SHOWN_SCORE]
-        best = sorted(best, key=lambda box: -box.detection_score)[:MAX_SHOWN_BOXES]
-        truth = _shown(boxes, boxes.ground_truth[count.token], T_global_ego)
-        of_frames[count.token] = truth, _shown(boxes, best, T_global_ego)
+        sample, T_global_ego = place[count.token], _pose(frames, count.token)
+        annotated = np.flatnonzero(boxes.truth.boxes.sample_index == sample)
+        scores = boxes.predictions.score
+        best = np.flatnonzero((boxes.prediction_sample == sample) & (scores >= MIN_SHOWN_SCORE))
+        best = best[np.argsort(-scores[best], kind="stable")][:MAX_SHOWN_BOXES]
+        truth = _shown(boxes.truth.boxes, annotated, boxes.truth_counts, T_global_ego)
+        found = _shown(boxes.predictions, best, boxes.prediction_counts, T_global_ego)
+        of_frames[count.token] = truth, found
     return of_frames
+
+
+def _shown(boxes: BoxColumns, rows: np.ndarray, counts: np.ndarray, T_global_ego: np.ndarray) -> ShownBoxes:
+    return ShownBoxes(detections=to_detections(boxes.take(rows), T_global_ego), counted=counts[rows])
 
 
 def _uncounted(truth: Annotations | None) -> ShownBoxes:

@@ -12,8 +12,6 @@ import orjson
 
 from bevstack.evaluation.modality import Modality
 
-MAX_BOXES_PER_SAMPLE = 500
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubmissionMeta:

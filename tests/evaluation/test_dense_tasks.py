@@ -15,13 +15,14 @@ from bevstack.cli.eval_table import table
 from bevstack.cli.main import main
 from bevstack.data.available_labels import has_map, has_occupancy, occupancy_format
 from bevstack.data.nuscenes import NuScenesFrames
+from bevstack.evaluation.box_columns import BoxColumns
 from bevstack.evaluation.dense_tasks import DenseResults, predicted_rasters, true_rasters
 from bevstack.evaluation.detection_nuscenes import to_records
 from bevstack.evaluation.runner import Evaluation, ToScore, evaluate
 from bevstack.types import Frame
 
 OCCUPANCY_PROTOCOLS = ["occ/occ3d-miou", "occ/occ3d-miou-lidar-mask", "occ/occ3d-miou-no-mask"]
-MAP_PROTOCOLS = ["map/bevfusion-iou", "map/iou-fixed-0.5"]
+MAP_PROTOCOLS = ["map/bevfusion-iou", "map/iou-fixed-0.5", "map/ap"]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def evaluated(frames: NuScenesFrames, out: Path, *, with_boxes: bool, shifts: tu
         for k, token in enumerate(tokens)
     }
     dense = dense_of([add_labels(frames[k]) for k in range(len(frames))], shifts)
-    row = ToScore(records=(lambda: records) if with_boxes else None, meta=None, dense=dense)
+    row = ToScore(boxes=(lambda: BoxColumns.from_records(records)) if with_boxes else None, meta=None, dense=dense)
     return evaluate({"fusion": row}, frames, tokens, out, provenance={}, labellers=(add_labels,))
 
 
@@ -58,7 +59,7 @@ def test_the_labels_as_prediction_score_one_under_every_protocol() -> None:
     assert list(scores) == ["map", "occupancy"]
     assert list(scores["map"]) == MAP_PROTOCOLS and list(scores["occupancy"]) == OCCUPANCY_PROTOCOLS
     for numbers in (*scores["map"].values(), *scores["occupancy"].values()):
-        assert numbers["mean_iou"] == 1.0 and numbers["num_frames"] == 2
+        assert numbers.get("mean_iou", numbers.get("mean_ap")) == 1.0 and numbers["num_frames"] == 2
     assert scores["map"]["map/bevfusion-iou"]["class_iou"]["walkway"] is None
 
 

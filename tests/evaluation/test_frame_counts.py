@@ -1,25 +1,46 @@
 """Per-frame hits and mistakes, and which frames a report shows."""
 
+from typing import Any
+
 import numpy as np
 import pytest
-from nuscenes.eval.detection.data_classes import DetectionBox
 
-from bevstack.evaluation.detection_nuscenes import ScoredBoxes
+from bevstack.evaluation.box_columns import BoxColumns
+from bevstack.evaluation.detection_boxes import DetectionTruth, ScoredBoxes
 from bevstack.evaluation.frame_counts import FrameCount, FrameCounts, count_frames
 from bevstack.evaluation.prediction import spread
 from bevstack.evaluation.runner import choose_frames
 
 
-def box(x: float, name: str = "car", score: float = -1.0) -> DetectionBox:
-    return DetectionBox(
-        sample_token="s", translation=(x, 0.0, 0.0), size=(1, 1, 1), detection_name=name, detection_score=score
+def box(x: float, name: str = "car", score: float = -1.0) -> dict[str, Any]:
+    return {
+        "translation": [x, 0.0, 0.0],
+        "size": [1.0, 1.0, 1.0],
+        "rotation": [1.0, 0.0, 0.0, 0.0],
+        "velocity": [0.0, 0.0],
+        "detection_name": name,
+        "detection_score": score,
+        "attribute_name": "",
+    }
+
+
+def columns(samples: dict[str, list[dict[str, Any]]]) -> BoxColumns:
+    return BoxColumns.from_records(
+        {token: [{"sample_token": token, **one} for one in boxes] for token, boxes in samples.items()}
     )
 
 
-def scored(truth: dict[str, list[DetectionBox]], predictions: dict[str, list[DetectionBox]]) -> ScoredBoxes:
-    every = [one for boxes in (*truth.values(), *predictions.values()) for one in boxes]
-    return ScoredBoxes(
-        tokens=tuple(truth), ground_truth=truth, predictions=predictions, counted=frozenset(map(id, every))
+def scored(truth: dict[str, list[dict]], predictions: dict[str, list[dict]]) -> ScoredBoxes:
+    """Seen from a vehicle at the origin: cars farther than 50 m do not count."""
+    annotated = columns(truth)
+    return ScoredBoxes.of(
+        columns(predictions),
+        DetectionTruth(
+            boxes=annotated,
+            num_points=np.ones(len(annotated), np.int64),
+            ego_xy=np.zeros((len(truth), 2)),
+            racks=BoxColumns.empty(annotated.sample_tokens),
+        ),
     )
 
 
@@ -38,10 +59,17 @@ def test_a_box_within_two_metres_matches_and_others_are_missed_or_false() -> Non
 
 def test_false_boxes_above_the_threshold_are_counted_where_they_are() -> None:
     truth = {"a": [box(0)], "b": [box(0)]}
-    predictions = {"a": [box(0.1, score=0.5)], "b": [box(0, score=0.4), box(50, score=0.95)]}
+    predictions = {"a": [box(0.1, score=0.5)], "b": [box(0, score=0.4), box(30, score=0.95)]}
     counts = count_frames(scored(truth, predictions))
     assert [(frame.matched, frame.missed, frame.false) for frame in counts.frames] == [(1, 0, 0), (1, 0, 1)]
     assert counts.worst_first()[0].token == "b"
+
+
+def test_frames_come_in_the_order_of_the_truth_whatever_the_order_of_the_predictions() -> None:
+    truth = {"a": [box(0)], "b": [box(0), box(10)]}
+    predictions = {"b": [box(0, score=0.5)], "a": [box(0, score=0.5)]}
+    counts = count_frames(scored(truth, predictions))
+    assert [(frame.token, frame.matched, frame.missed) for frame in counts.frames] == [("a", 1, 0), ("b", 1, 1)]
 
 
 def test_two_predictions_do_not_share_one_object() -> None:
@@ -50,14 +78,7 @@ def test_two_predictions_do_not_share_one_object() -> None:
 
 
 def test_boxes_that_do_not_count_are_neither_missed_nor_false() -> None:
-    truth, far = box(0), box(80)
-    prediction, far_prediction = box(0, score=0.9), box(70, score=0.95)
-    boxes = ScoredBoxes(
-        tokens=("a",),
-        ground_truth={"a": [truth, far]},
-        predictions={"a": [prediction, far_prediction]},
-        counted=frozenset((id(truth), id(prediction))),
-    )
+    boxes = scored({"a": [box(0), box(80)]}, {"a": [box(0, score=0.9), box(70, score=0.95)]})
     assert count_frames(boxes).frames[0] == FrameCount(token="a", matched=1, missed=0, false=0)
 
 

@@ -10,6 +10,7 @@ from fixtures.ten_classes import ten_classes_frames, ten_classes_root, truth_as_
 
 from bevstack.data.bird_rasters import occupancy_raster
 from bevstack.data.class_names import OCCUPANCY_FREE
+from bevstack.evaluation.box_columns import BoxColumns
 from bevstack.evaluation.dense_tasks import DenseResults
 from bevstack.evaluation.detection_nuscenes import to_records
 from bevstack.evaluation.runner import ToScore, evaluate
@@ -33,7 +34,8 @@ def write_results(root: Path, out: Path, *, with_boxes: bool) -> Path:
         for k in range(len(frames)):
             frame = add_labels(frames[k])
             dense.add(nearly(frame, shift), frame.annotations)
-        rows[name] = ToScore(records=(lambda: records) if with_boxes else None, meta=None, dense=dense)
+        boxes = (lambda: BoxColumns.from_records(records)) if with_boxes else None
+        rows[name] = ToScore(boxes=boxes, meta=None, dense=dense)
     evaluate(rows, frames, tokens, out, provenance={"checkpoint": {"name": "shifted labels"}}, labellers=(add_labels,))
     return out
 

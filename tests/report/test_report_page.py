@@ -12,6 +12,7 @@ from fixtures.browser import open_in_browser, root_data
 from fixtures.ten_classes import ten_classes_frames, ten_classes_root, truth_as_detections
 
 from bevstack.cli.main import main
+from bevstack.evaluation.box_columns import BoxColumns
 from bevstack.evaluation.detection_nuscenes import to_records
 from bevstack.evaluation.runner import ToScore, evaluate
 from bevstack.evaluation.submission import SubmissionMeta
@@ -44,7 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for k, token in enumerate(tokens)
         }
         meta = SubmissionMeta.of_modality("fusion")
-        return ToScore(records=lambda: records, meta=meta, seconds_per_frame=0.25)
+        return ToScore(boxes=lambda: BoxColumns.from_records(records), meta=meta, seconds_per_frame=0.25)
 
     evaluate(
         {"fusion": rows(0.4, (9, 6)), "lidar": rows(1.4, (5, 5))},
