@@ -118,7 +118,11 @@ VECTOR = {"pts": [[0, 0], [1, 0]], "cls_name": "divider", "confidence_level": 0.
         ({"results": [{"vectors": []}]}, "entry 0 of results has no sample_token"),
         ({"results": [{"sample_token": "a", "vectors": [VECTOR]}] * 2}, "sample a is listed twice"),
         ({"results": [{"sample_token": "a", "vectors": [VECTOR | {"cls_name": "kerb"}]}]}, "cls_name 'kerb' is none"),
-        ({"results": [{"sample_token": "a", "vectors": [{"pts": []}]}]}, "sample a has no field 'cls_name'"),
+        ({"results": [{"sample_token": "a", "vectors": [{"pts": VECTOR["pts"]}]}]}, "sample a has no field 'cls_name'"),
+        (
+            {"results": [{"sample_token": "a", "vectors": [VECTOR | {"pts": []}]}]},
+            "sample a: pts of line 0 are no list",
+        ),
     ],
 )
 def test_a_broken_file_is_named_with_its_sample_and_field(tmp_path: Path, content: object, message: str) -> None:
