@@ -4,7 +4,7 @@
     python benchmarks/rayiou.py --data worlds/val  # Occ3D labels of one frame of a data set
 
 Eight origins of 14,040 rays through labels and prediction. The counts of both are compared number by number first.
-There is no other implementation for the CPU to install, and the authors' own needs CUDA: the baseline is ours.
+The authors' code is an extension that has to be compiled against PyTorch, mainly for CUDA; the baseline is ours.
 """
 
 import argparse
