@@ -188,12 +188,16 @@ def build_model(config: DictConfig, *, pretrained: bool = True) -> DrivingModel:
         pretrained: False leaves out weights that a part would load by itself (`weights: imagenet`), for a model that
             gets all its tensors from a file afterwards.
     """
-    if not pretrained:
-        config = config.copy()
-        for key in key_paths(config):
-            if key.startswith("model.") and key.endswith(".weights"):
-                OmegaConf.update(config, key, None)
-    return instantiate(config, "model")
+    return instantiate(config if pretrained else without_pretrained(config), "model")
+
+
+def without_pretrained(config: DictConfig) -> DictConfig:
+    """A copy in which no part of the model loads weights by itself."""
+    config = config.copy()
+    for key in key_paths(config):
+        if key.startswith("model.") and key.endswith(".weights"):
+            OmegaConf.update(config, key, None)
+    return config
 
 
 def build_frames(

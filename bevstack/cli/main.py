@@ -14,12 +14,14 @@ COMMANDS = {
     "predict": "write the official submission file of a checkpoint",
     "replay": "run a training step again whose loss was not finite, and find where it began",
     "interaction": "train tasks alone and together and measure what they do to each other",
+    "lint": "compare how training, evaluation, export and runtime prepare their input",
+    "explain-diff": "say what differs between two runs, what matters most first",
     "report": "make the HTML report of a run",
     "weights": "pack a training run into a weights file, or look inside one",
     "demo": "worlds, training, evaluation and report in a few minutes",
     "doctor": "check the installation and say how to mend it",
 }
-"""Subcommand -> one line of help. `bevstack.cli.<name>` provides `run(arguments: list[str]) -> int`."""
+"""Subcommand -> one line of help. `bevstack.cli.<name>` (with _ for -) provides `run(arguments: list[str]) -> int`."""
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -60,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(name: str, rest: list[str]) -> int:
     from bevstack.types.errors import CalibrationError, DatasetError, ExportMismatchError
 
-    module = importlib.import_module(f"bevstack.cli.{name}")
+    module = importlib.import_module(f"bevstack.cli.{name.replace('-', '_')}")
     try:
         return int(module.run(rest) or 0)
     except KeyboardInterrupt:

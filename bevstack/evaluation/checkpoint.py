@@ -1,5 +1,6 @@
 """A trained model made ready to be scored: the frames that it reads, and one session for each choice of sensors."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 
 from bevstack.build import (
     Config,
+    LoadedModel,
     build_frames,
     build_labellers,
     instantiate,
@@ -22,6 +24,7 @@ from bevstack.data.images import ImageSize
 from bevstack.data.index import open_index
 from bevstack.data.labels import LabelledFrames, Labeller
 from bevstack.data.nuscenes import NuScenesFrames
+from bevstack.data.occupancy import OccupancyFormat
 from bevstack.engine import Session
 from bevstack.evaluation.modality import MODALITIES, Modality
 from bevstack.evaluation.nuscenes_tables import choose_split
@@ -141,7 +144,11 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     Args:
         path: what `bevstack.build.load_model` accepts: a weights file, a checkpoint, a run folder, or `demo`.
     """
-    loaded = load_model(path)
+    return checkpoint_of(load_model(path), str(path))
+
+
+def checkpoint_of(loaded: LoadedModel, name: str) -> Checkpoint:
+    """A loaded model with what its configuration says about its input; `name` is for the record."""
     settings = instantiate(loaded.config, "input")
     model = loaded.model
     description = {key: value for key, value in loaded.metadata.items() if key not in ("config", "class_names")}
@@ -151,11 +158,27 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         image_size=settings["image_size"],
         cameras=tuple(settings.get("cameras", CAMERA_NAMES)),
         num_sweeps=int(settings.get("num_sweeps", 10)),
-        description={"name": str(path), "parameters": sum(p.numel() for p in model.parameters()), **description},
+        description={
+            "name": name,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "weights_sha256": _sha256(model),
+            **description,
+        },
     )
 
 
-def frames_to_view(root: str | Path, version: str | None, split: str | None) -> NuScenesFrames:
+def _sha256(model: torch.nn.Module) -> str:
+    """Of names and values of all tensors: the same for the same weights, in whatever file they came."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def frames_to_view(
+    root: str | Path, version: str | None, split: str | None, *, occupancy: OccupancyFormat | None = None
+) -> NuScenesFrames:
     """Frames of a data set in a size fit for viewing, for scoring without a model: whole pictures, key sweep only."""
     index = open_index(root, version, progress=True)
     cameras = [name for name in CAMERA_NAMES if name in index.channels]
@@ -167,6 +190,7 @@ def frames_to_view(root: str | Path, version: str | None, split: str | None) -> 
         image_size=size,
         num_sweeps=1,
         cameras=cameras,
+        occupancy=occupancy,
         missing="mask",
     )
 
