@@ -11,7 +11,7 @@ models drop for being close to the sensor or out of range; 0 is not allowed as a
 LiDAR reading, not of the sample; the labels of the data set are 32 categories (`bevstack.data.lidarseg`), not classes.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,10 +136,23 @@ def score(counts: Iterable[Int64[np.ndarray, "16 16"]]) -> LidarsegScores:
 
 
 # -- submissions ------------------------------------------------------------------------------------------------------
-def score_submission(folder: str | Path, index: DatasetIndex, split: str) -> tuple[LidarsegScores, dict[str, bool]]:
+def is_submission(folder: str | Path) -> bool:
+    """Whether this is a folder of point classes, for any split."""
+    return (Path(folder) / "lidarseg").is_dir()
+
+
+def score_submission(
+    folder: str | Path, index: DatasetIndex, split: str, tokens: Sequence[str] | None = None
+) -> tuple[LidarsegScores, dict[str, bool]]:
     """Score a submission folder on a split; also gives the sensors that it declares.
 
-    Every file is there and has the right length before the first point is counted.
+    Every file of the split is there and has the right length before the first point is counted.
+
+    Args:
+        folder: the submission.
+        index: the data set.
+        split: which the submission is for.
+        tokens: samples to score, by default all of the split.
 
     Raises:
         ValueError: the folder, its `submission.json` or a file is missing or damaged; the message says which, and of
@@ -153,8 +166,8 @@ def score_submission(folder: str | Path, index: DatasetIndex, split: str) -> tup
     for token, data in samples.items():
         _check_file(submission_path(folder, split, data), truth_paths[token], token)
     scorer = LidarsegScorer()
-    for token, data in samples.items():
-        path = submission_path(folder, split, data)
+    for token in samples if tokens is None else tokens:
+        path = submission_path(folder, split, samples[token])
         prediction = np.fromfile(path, np.uint8)
         truth = CHALLENGE_CLASS[read_categories(truth_paths[token], len(prediction))]
         try:

@@ -103,15 +103,21 @@ def true_map_lines(index: DatasetIndex, token: str, origin: PatchOrigin = "ego")
 def score_map_line_file(path: str | Path, index: DatasetIndex, tokens: Sequence[str]) -> LineScores:
     """Score a file on some samples of a data set, in the patch that its layout lies in.
 
+    Args:
+        path: the file; samples that it has beyond those to score are not looked at.
+        index: the data set.
+        tokens: the samples to score.
+
     Raises:
-        ValueError: as `read_map_lines`, or the samples of the file are not those to score.
+        ValueError: as `read_map_lines`, or a sample to score is not in the file.
         DatasetError: there is no map of a location.
     """
     file = read_map_lines(path)
-    if odd := sorted(file.lines.keys() ^ set(tokens)):
-        where = "is not among the samples to score" if odd[0] in file.lines else "is missing"
-        raise ValueError(f"{path}: sample {odd[0]} {where} ({len(odd)} such samples): score the split that it is for")
-    return score_lines(file.lines, {token: true_map_lines(index, token, file.origin) for token in tokens})
+    if absent := [token for token in tokens if token not in file.lines]:
+        more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+        raise ValueError(f"{path}: sample {absent[0]}{more} to score is missing: score the split that the file is for")
+    wanted = {token: file.lines[token] for token in tokens}
+    return score_lines(wanted, {token: true_map_lines(index, token, file.origin) for token in tokens})
 
 
 def _each(path: Path, samples: Any, read: Callable[[Any], PredictedLines]) -> dict[str, PredictedLines]:

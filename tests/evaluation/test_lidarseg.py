@@ -17,6 +17,7 @@ from bevstack.evaluation.lidarseg import (
     PROTOCOL,
     LidarsegScorer,
     count_points,
+    is_submission,
     score,
     score_submission,
     submission_path,
@@ -130,6 +131,9 @@ def test_the_labels_as_submission_score_one(index: DatasetIndex, submission: Pat
     assert found.class_share["car"] == pytest.approx(3 / 7)
     names = sorted(path.name for path in (submission / "lidarseg" / SPLIT).iterdir())
     assert names == sorted(f"{token(name)}_lidarseg.bin" for name in SWEEPS)
+    assert is_submission(submission) and not is_submission(submission / "lidarseg")
+    found, _ = score_submission(submission, index, SPLIT, [token("sample1")])
+    assert found.num_frames == 1 and found.num_points == 3
 
 
 def test_the_set_is_counted_as_one_and_not_frame_by_frame(index: DatasetIndex, submission: Path) -> None:

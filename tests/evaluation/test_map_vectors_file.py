@@ -89,14 +89,18 @@ def test_each_layout_is_scored_in_the_patch_that_it_was_made_for(index: DatasetI
     np.testing.assert_allclose(in_lidar.lines[0][:, 1], 3.0, atol=1e-9)  # to the left in both
 
 
-def test_the_set_of_samples_must_be_the_one_to_score(index: DatasetIndex, tmp_path: Path) -> None:
+def test_every_sample_to_score_must_be_in_the_file_and_others_are_not_looked_at(
+    index: DatasetIndex, tmp_path: Path
+) -> None:
     lines = {sample: truth_as_prediction(index, sample) for sample in TOKENS}
     write_map_lines(tmp_path / "one.json", {TOKENS[0]: lines[TOKENS[0]]}, {})
-    with pytest.raises(ValueError, match=f"one.json: sample {TOKENS[1]} is missing"):
+    with pytest.raises(ValueError, match=f"one.json: sample {TOKENS[1]} to score is missing"):
         score_map_line_file(tmp_path / "one.json", index, TOKENS)
-    write_map_lines(tmp_path / "two.json", lines, {})
-    with pytest.raises(ValueError, match=f"two.json: sample {TOKENS[1]} is not among the samples"):
-        score_map_line_file(tmp_path / "two.json", index, TOKENS[:1])
+    with pytest.raises(ValueError, match="one.json: sample a and 1 more to score is missing"):
+        score_map_line_file(tmp_path / "one.json", index, ("a", "b"))
+    write_map_lines(tmp_path / "two.json", lines | {TOKENS[1]: PredictedLines.empty()}, {})
+    found = score_map_line_file(tmp_path / "two.json", index, TOKENS[:1])
+    assert found.mean_ap == 1.0 and found.num_frames == 1
 
 
 GOOD = {"vectors": [[[0, 0], [1, 0]]], "scores": [0.5], "labels": [1]}
