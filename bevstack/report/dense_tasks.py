@@ -91,7 +91,7 @@ def _section(task: str, results: Mapping[str, Any], colours: Mapping[str, Colour
         classes=classes,
         columns=tuple(_columns(task, results)),
         confusion=_confusion(leading, first[leading]),
-        note=_note(task, first[leading]),
+        note=_note(task, first),
     )
 
 
@@ -135,14 +135,18 @@ def _either(numbers: Mapping[str, Any], *keys: str) -> Any:
     return next(numbers[key] for key in keys if key in numbers)
 
 
-def _note(task: str, numbers: Mapping[str, Any]) -> str:
+def _note(task: str, first: Mapping[str, Any]) -> str:
+    numbers = next(iter(first.values()))
     absent = [_spaced(name) for name, value in numbers["class_iou"].items() if value is None]
     texts = ["Intersection over union, counted over all frames."]
-    if task == "map":
+    if "map/ap" in first:
         texts.append("The column ap is the average precision of cells, which needs no threshold.")
+    if task == "map":
         chosen = {name: value for name, value in numbers["class_threshold"].items() if value is not None}
         listed = ", ".join(f"{_spaced(name)} {value:.2f}" for name, value in chosen.items())
         texts.append(f"Thresholds that suit each class best, chosen on this data: {listed}." if listed else "")
+    if any(protocol.startswith("occ/rayiou") for protocol in first):
+        texts.append("The column rayiou counts the first surface that each ray of a LiDAR meets instead of voxels.")
     if task == "occupancy" and numbers["mean_iou_of_labelled"] != numbers["mean_iou"]:
         texts.append(
             f"Classes that are predicted but nowhere in the labels count as zero; without them the mean is "

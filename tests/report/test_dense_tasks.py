@@ -66,6 +66,8 @@ def test_the_page_has_both_tasks_with_every_modality_class_and_protocol(results:
         assert text in page
     assert 'id="map"' in page and 'id="occupancy"' in page and 'id="classes"' in page
     assert "nothing of ped crossing, walkway, stop line, carpark area is in this data" in page
+    assert "fusion, ap" in page and "The column ap is the average precision of cells" in page
+    assert "rayiou" not in page, "no LiDAR was given to this evaluation"
 
 
 def test_a_model_without_objects_has_no_tables_of_boxes(results: tuple[Path, Path]) -> None:
