@@ -71,6 +71,21 @@ class DenseResults:
             wrong += float((is_wrong & counted).sum() / max(counted.sum(), 1))
         self.wrong_share[estimate.token] = wrong
 
+    def merge(self, other: "DenseResults") -> None:
+        """Count the frames of another process too; the numbers are those of one that saw all of them.
+
+        Raises:
+            ValueError: both have counted the same frame, or frames on different grids.
+        """
+        if both := self.rasters.keys() & other.rasters.keys():
+            raise ValueError(f"sample {min(both)} is counted already: give each frame to one process only")
+        self._map.merge(other._map)
+        self._occupancy.merge(other._occupancy)
+        self._occupancy_in_lidar.merge(other._occupancy_in_lidar)
+        self._rays.merge(other._rays)
+        self.rasters |= other.rasters
+        self.wrong_share |= other.wrong_share
+
     def _add_occupancy(self, token: str, found: Occupancy, truth: OccupancyGrid) -> None:
         self._occupancy.add(found, truth)
         if self.lidar is None:

@@ -1,5 +1,7 @@
 """OpenOccupancy where the benchmark scores it, and rays from where the LiDAR stood, through the evaluation."""
 
+import pickle
+
 import numpy as np
 import pytest
 from fixtures.nuscenes_tiny import SCENE, SPLIT, T_EGO_LIDAR, token, write_tiny
@@ -28,7 +30,7 @@ def labels_in_lidar() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory: pytest.TempPathFactory) -> NuScenesFrames:
-    """Two samples, the first with labels of OpenOccupancy."""
+    """Two samples with labels of OpenOccupancy, the same around both."""
     root = write_tiny(tmp_path_factory.mktemp("openoccupancy") / "tiny")
     dense = labels_in_lidar()
     x, y, z = np.nonzero(dense != OCCUPANCY_FREE)
@@ -36,7 +38,8 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> NuScenesFrames:
     rows = np.concatenate((np.column_stack((z, y, x, dense[x, y, z])), noise)).astype(np.int32)
     folder = root / "nuScenes-Occupancy-v0.1" / f"scene_{token('scene')}" / "occupancy"
     folder.mkdir(parents=True)
-    np.save(folder / f"{token('LIDAR_TOP0')}.npy", rows)
+    for reading in ("LIDAR_TOP0", "LIDAR_TOP10"):
+        np.save(folder / f"{token(reading)}.npy", rows)
     return NuScenesFrames(
         root=root, split=SPLIT, image_size=ImageSize(90, 160), occupancy="openoccupancy", missing="mask"
     )
@@ -89,6 +92,22 @@ def test_the_prediction_is_turned_into_the_frame_of_the_lidar(frames: NuScenesFr
     official = scores_of(frames, aside, frame)[OFFICIAL]
     assert official["class_iou"]["manmade"] == pytest.approx(295 / 305)
     assert official["class_iou"]["car"] == pytest.approx(5 / 15)
+
+
+def test_results_of_two_processes_are_those_of_one(frames: NuScenesFrames) -> None:
+    lidar = LidarFrame(frames.index)
+    whole, parts = DenseResults(lidar=lidar), [DenseResults(lidar=lidar), DenseResults(lidar=lidar)]
+    for number, part in enumerate(parts):
+        frame = frames[number]
+        for results in (whole, part):
+            results.add(said_of(frame, np.roll(known(frame), number, axis=0)), frame.annotations)
+    merged = DenseResults()
+    for part in parts:
+        merged.merge(pickle.loads(pickle.dumps(part)))
+    assert merged.scores() == whole.scores() and list(merged.scores()["occupancy"]) == [OFFICIAL, IN_EGO, OTHER_RAYS]
+    assert merged.rasters == whole.rasters and merged.wrong_share == whole.wrong_share
+    with pytest.raises(ValueError, match="is counted already"):
+        merged.merge(parts[0])
 
 
 def test_without_the_lidar_only_what_needs_none_is_scored(frames: NuScenesFrames) -> None:
