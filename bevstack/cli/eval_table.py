@@ -4,8 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bevstack.data.class_names import DETECTION_CLASSES
+from bevstack.evaluation.protocols import protocol
 
 _TITLES = {"map": "map segmentation", "occupancy": "occupancy"}
+_OTHER_TASKS = ("tracking", "map_lines", "lidarseg", "motion", "planning", "instance", "driving-qa")
+"""Keys of a row whose protocols are shown by their headline number."""
 _HEADLINES = ("mean_iou", "mean_ap")
 _MEANS = {
     "mean_iou": "mIoU",
@@ -28,12 +31,14 @@ def table(content: Mapping[str, Any]) -> str:
             lines += ["", *_dense(task, results)]
         elif task in content["not_scored"]:
             lines += ["", f"{_TITLES[task]} is predicted but not scored: {content['not_scored'][task]}"]
-    return "\n".join(lines)
+    lines += _other_tasks(results)
+    lines += ["", *(f"{t} is not scored: {why}" for t, why in content["not_scored"].items() if t not in _TITLES)]
+    return "\n".join(lines).rstrip()
 
 
-def _detection(protocol: str, results: Mapping[str, Any]) -> list[str]:
+def _detection(identity: str, results: Mapping[str, Any]) -> list[str]:
     lines = [
-        f"{protocol:<20}{'NDS':>7}{'mAP':>7}{'mATE':>8}{'mASE':>7}{'mAOE':>7}{'mAVE':>7}{'mAAE':>7}{'s/frame':>9}",
+        f"{identity:<20}{'NDS':>7}{'mAP':>7}{'mATE':>8}{'mASE':>7}{'mAOE':>7}{'mAVE':>7}{'mAAE':>7}{'s/frame':>9}",
     ]
     for name, row in results.items():
         errors, seconds = row["errors"], row["seconds_per_frame"]
@@ -60,23 +65,46 @@ def _dense(task: str, results: Mapping[str, Any]) -> list[str]:
     names = list(results)
     first = results[names[0]][task]
     lines = [f"{_TITLES[task]:<34}" + "".join(f"{name:>12}" for name in names)]
-    for protocol, numbers in first.items():
+    for identity, numbers in first.items():
         for key, text in _MEANS.items():
-            if key in numbers and (key in _HEADLINES or protocol == next(iter(first))):
-                title = f"{protocol} {text}" if key in _HEADLINES else f"  {text}"
-                lines.append(f"{title:<34}{_values(results, names, task, protocol, key)}")
-    protocol = next(iter(first))
-    for name in first[protocol]["class_iou"]:
-        values = "".join(_cell(results[row][task][protocol]["class_iou"][name], 12) for row in names)
+            if key in numbers and (key in _HEADLINES or identity == next(iter(first))):
+                title = f"{identity} {text}" if key in _HEADLINES else f"  {text}"
+                lines.append(f"{title:<34}{_values(results, names, task, identity, key)}")
+    leading = next(iter(first))
+    for name in first[leading]["class_iou"]:
+        values = "".join(_cell(results[row][task][leading]["class_iou"][name], 12) for row in names)
         lines.append(f"    {name:<30}{values}")
-    absent = [name for name, value in first[protocol]["class_iou"].items() if value is None]
+    absent = [name for name, value in first[leading]["class_iou"].items() if value is None]
     if absent:
         lines.append(f"nothing of {', '.join(absent)} is in this data: not in the mean")
     return lines
 
 
-def _values(results: Mapping[str, Any], names: Sequence[str], task: str, protocol: str, key: str) -> str:
-    return "".join(_cell(results[name][task][protocol][key], 12) for name in names)
+def _other_tasks(results: Mapping[str, Any]) -> list[str]:
+    """The headline of every further protocol, with its baselines below it."""
+    lines: list[str] = []
+    for name, row in results.items():
+        for task in _OTHER_TASKS:
+            for identity, numbers in row.get(task, {}).items():
+                info = protocol(identity)
+                lines += ["", f"{identity} ({info.title}): {info.headline}"]
+                rows = {name: numbers, **numbers.get("baselines", {})}
+                lines += [f"  {each:<24}{_headline(of, info.headline)}" for each, of in rows.items()]
+    return lines
+
+
+def _headline(numbers: Mapping[str, Any], key: str) -> str:
+    """A number, or one for each horizon, group or count of modes."""
+    groups = numbers.get("groups", {})
+    value = numbers[key] if key in numbers else {name: of.get(key) for name, of in groups.items()}
+    if not isinstance(value, Mapping):
+        return _cell(value, 10)
+    single = {name: each.get("mean") if isinstance(each, Mapping) else each for name, each in value.items()}
+    return "".join(f"   {name.removeprefix('at_')}{_cell(each, 7)}" for name, each in single.items())
+
+
+def _values(results: Mapping[str, Any], names: Sequence[str], task: str, identity: str, key: str) -> str:
+    return "".join(_cell(results[name][task][identity][key], 12) for name in names)
 
 
 def _cell(value: float | None, width: int) -> str:

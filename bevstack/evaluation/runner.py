@@ -51,6 +51,8 @@ class ToScore:
     """None does not write a submission file."""
     seconds_per_frame: float | None = None
     dense: DenseResults = field(default_factory=DenseResults)
+    other: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    """Task -> protocol -> numbers that are scored already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +134,9 @@ class _Row:
             content["score_threshold"], content["f1"] = self.counts.score_threshold, self.counts.f1
             for kind in ("matched", "missed", "false"):
                 content[kind] = sum(getattr(frame, kind) for frame in self.counts.frames)
-        content.update(self.item.dense.scores())
+        for scores in (self.item.dense.scores(), self.item.other):
+            for task, numbers in scores.items():
+                content[task] = {**content.get(task, {}), **numbers}
         return {**content, "seconds_per_frame": self.item.seconds_per_frame}
 
 
@@ -237,12 +241,13 @@ def _content(
     results = {name: row.content() for name, row in rows.items()}
     first = next(iter(rows.values()))
     protocols = [PROTOCOL] if first.scores is not None else []
-    protocols += [protocol for scores in first.item.dense.scores().values() for protocol in scores]
-    predicted = first.item.dense.tasks
+    for of_tasks in (first.item.dense.scores(), first.item.other):
+        protocols += [protocol for scores in of_tasks.values() for protocol in scores]
+    unsaid = {"map", "occupancy"} - set(first.item.dense.tasks)
     return {
         "protocol": protocols[0] if protocols else None,
         "protocols": protocols,
-        "not_scored": {task: reason for task, reason in without_labels.items() if task in predicted},
+        "not_scored": {task: reason for task, reason in without_labels.items() if task not in unsaid},
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "bevstack_version": bevstack.__version__,
         "data": {

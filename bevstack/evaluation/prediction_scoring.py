@@ -1,0 +1,184 @@
+"""A file of predictions under every protocol that applies to what it holds.
+
+Boxes go to the detection benchmark by way of `runner`, maps and occupancy are scored sample by sample as they are read,
+and the other tasks have a scorer each in `SCORERS`. Tasks that cannot be scored here are named with the reason.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bevstack.data.index import DatasetIndex
+from bevstack.data.labels import LabelledFrames
+from bevstack.evaluation import motion_epa, motion_nusc
+from bevstack.evaluation.checkpoint import LabelledData
+from bevstack.evaluation.dense_tasks import DenseResults
+from bevstack.evaluation.lidar_frame import LidarFrame
+from bevstack.evaluation.map_vectors_file import score_map_line_file
+from bevstack.evaluation.motion_columns import read_motion_truth
+from bevstack.evaluation.planning_table import PlanningRow, read_planning_truth, score_planning
+from bevstack.evaluation.predicted import DENSE_TASKS, Predicted
+from bevstack.evaluation.prediction_files import MAP_LINES, PredictionFile
+from bevstack.evaluation.prediction_labels import label_frames
+from bevstack.evaluation.runner import ToScore
+from bevstack.types.scene import SceneEstimate
+
+Numbers = dict[str, dict[str, Any]]
+"""Protocol -> its numbers as JSON."""
+
+BASELINES = "baselines"
+"""Where the numbers of a protocol keep those of predictions that need no model: name -> numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """What a scorer may look at beside the predictions."""
+
+    data: LabelledData
+    tokens: tuple[str, ...]
+    """The samples to score."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether these are all samples of the split."""
+        return len(self.tokens) == len(self.data.frames)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileScores:
+    """What `runner.evaluate` needs of a file."""
+
+    to_score: ToScore
+    not_scored: dict[str, str]
+    """Task -> why."""
+
+
+def score_file(file: PredictionFile, data: LabelledData, tokens: Sequence[str]) -> FileScores:
+    """Score everything but detection, which `runner.evaluate` does; `check_predictions` comes before.
+
+    Raises:
+        ValueError: the predictions do not fit the protocol.
+        DatasetError: a label is missing or damaged.
+    """
+    scene = Scene(data=data, tokens=tuple(tokens))
+    sparse = [task for task in file.tasks if task not in DENSE_TASKS]
+    predicted = file.read(*sparse) if sparse else Predicted(sample_tokens=file.sample_tokens)
+    other: dict[str, Numbers] = {}
+    not_scored = dict(data.without_labels)
+    for task in sparse:
+        if task in OF_WHOLE_SPLITS and not scene.is_whole:
+            not_scored[task] = "it is scored on all samples of a split: leave --limit out"
+        elif task in SCORERS:
+            other.setdefault(_PROTOCOL_TASK.get(task, task), {}).update(SCORERS[task](predicted, file.meta.row, scene))
+        elif task != "detection":
+            not_scored[task] = f"there is no scorer of {task} here"
+    if file.kind == MAP_LINES:
+        scores = score_map_line_file(file.path, data.frames.index, tokens)
+        other["map_lines"] = {scores.protocol: asdict(scores)}
+    boxes = predicted.detection
+    to_score = ToScore(
+        boxes=None if boxes is None else lambda: boxes.select(tokens),
+        meta=None,
+        dense=_dense(file, scene),
+        other=other,
+    )
+    return FileScores(to_score=to_score, not_scored=not_scored)
+
+
+def provenance_of(file: PredictionFile, index: DatasetIndex) -> dict[str, Any]:
+    """What `metrics.json` says of where the predictions come from."""
+    meta = file.meta
+    made_on = meta.data.get("hash")
+    return {
+        "checkpoint": {"name": str(file.path), **meta.model},
+        "submission_meta": dict(meta.sensors),
+        "predictions": {
+            "file": str(file.path),
+            "kind": file.kind,
+            "tasks": list(file.tasks),
+            "data": dict(meta.data),
+            "same_tables": None if made_on is None else made_on == index.data_hash,
+        },
+    }
+
+
+def _dense(file: PredictionFile, scene: Scene) -> DenseResults:
+    """Map and occupancy, a few samples at a time."""
+    results = DenseResults(lidar=LidarFrame(scene.data.frames.index))
+    tasks = [task for task in file.tasks if task in DENSE_TASKS]
+    if not tasks:
+        return results
+    wanted, labels = set(scene.tokens), LabelledFrames(label_frames(scene.data), scene.data.labellers)
+    for part in file.parts(*tasks):
+        for row, token in enumerate(part.sample_tokens):
+            if token in wanted:
+                estimate = SceneEstimate(
+                    token=token,
+                    timestamp_us=0,
+                    map=None if part.map is None else part.map[row],
+                    occupancy=None if part.occupancy is None else part.occupancy[row],
+                )
+                results.add(estimate, labels[labels.source.index_of(token)].annotations)
+    return results
+
+
+# ---------------------------------------------------------------- one scorer for each further task
+
+
+def _score_motion(predicted: Predicted, row: str, scene: Scene) -> Numbers:
+    index = scene.data.frames.index
+    agents = motion_nusc.agents_to_predict(index, scene.data.frames.split)
+    assert predicted.motion is not None
+    scores = motion_nusc.score_with_baselines({row: predicted.motion}, index, agents)
+    return {motion_nusc.PROTOCOL: _with_baselines({name: asdict(each) for name, each in scores.items()}, row)}
+
+
+def _score_found_motion(predicted: Predicted, row: str, scene: Scene) -> Numbers:
+    assert predicted.found_motion is not None
+    found = predicted.found_motion.select(scene.tokens)
+    truth = read_motion_truth(scene.data.frames.index, scene.tokens)
+    numbers: Numbers = {}
+    for protocol in motion_epa.MATCHERS:
+        scores = motion_epa.score_with_baselines({row: found}, truth, protocol)
+        numbers[protocol] = _with_baselines({name: asdict(each) for name, each in scores.items()}, row)
+    return numbers
+
+
+def _score_planning(predicted: Predicted, row: str, scene: Scene) -> Numbers:
+    assert predicted.planning is not None
+    truth = read_planning_truth(scene.data.frames.index, scene.data.frames.split)
+    found = score_planning(truth, {row: predicted.planning})
+    numbers: Numbers = {}
+    for field in ("uniad", "stp3", "vad", "polygon", "boundary"):
+        by_name: dict[str, dict[str, Any]] = {}
+        for each in found.rows:
+            if getattr(each, field) is not None:
+                by_name.setdefault(each.name, {})[each.frames] = _planning_numbers(each, field)
+        if row in by_name:
+            own = {name: {**of["all"], "turning": of.get("turning")} for name, of in by_name.items()}
+            protocol = own[row]["protocol"]
+            numbers[protocol] = {**_with_baselines(own, row), "not_reported": list(found.not_reported)}
+    return numbers
+
+
+def _planning_numbers(row: PlanningRow, field: str) -> dict[str, Any]:
+    given = {"uses_ego_status": row.uses_ego_status, "command_source": row.command_source}
+    return {**asdict(getattr(row, field)), **given}
+
+
+def _with_baselines(by_name: Mapping[str, dict[str, Any]], row: str) -> dict[str, Any]:
+    return {**by_name[row], BASELINES: {name: numbers for name, numbers in by_name.items() if name != row}}
+
+
+SCORERS: dict[str, Callable[[Predicted, str, Scene], Numbers]] = {
+    "motion": _score_motion,
+    "found_motion": _score_found_motion,
+    "planning": _score_planning,
+}
+"""Field of `Predicted` -> its numbers, protocol by protocol."""
+
+OF_WHOLE_SPLITS = ("tracking", "motion", "planning")
+"""Fields whose protocols need all samples of their scenes."""
+
+_PROTOCOL_TASK = {"found_motion": "motion"}
+"""Where a field of `Predicted` has another name than the task of its protocols."""
