@@ -28,6 +28,7 @@ from bevstack.build import (
     portable_yaml,
     without_pretrained,
 )
+from bevstack.data.augment import Augmentation
 from bevstack.data.class_names import DETECTION_CLASSES
 from bevstack.data.collate import collate
 from bevstack.evaluation.checkpoint import Checkpoint, checkpoint_of
@@ -147,6 +148,22 @@ def allowed_differences(config: Config) -> tuple[AllowedDifference, ...]:
             )
         )
     return tuple(found)
+
+
+def augmentations_of(config: Config) -> dict[str, Augmentation]:
+    """Those of training that can be made without files of their own; a paste without its database is left out."""
+    parts: Any = OmegaConf.to_container(OmegaConf.create(config.get("augment") or {}), resolve=True)
+    return {
+        f"augment.{name}": instantiate(config, f"augment.{name}")
+        for name, part in parts.items()
+        if part is not None and "database" not in part
+    }
+
+
+def training_frame(config: Config, root: Path) -> Frame:
+    """The probe's frame as training reads it, before augmentation."""
+    frames = build_frames(_probed(config), "train", root=root, version=probe.VERSION, split=probe.SPLIT)
+    return frames[len(frames) - 1]
 
 
 # -- the four paths ---------------------------------------------------------------------------------------------------

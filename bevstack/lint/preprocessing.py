@@ -9,8 +9,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from bevstack.build import Config, compose, experiment_names, override_keys
+from bevstack.lint.augmentation import check_augmentation
 from bevstack.lint.card import AllowedDifference, Difference, PreprocessingCard, compare
-from bevstack.lint.paths import Deployed, allowed_differences, cards_of
+from bevstack.lint.paths import Deployed, allowed_differences, augmentations_of, cards_of, training_frame
 from bevstack.lint.probe import write_probe
 from bevstack.training.run_folder import RunFolder
 from bevstack.types.errors import did_you_mean
@@ -52,7 +53,17 @@ def lint(config: Config, deployed: Deployed | None = None, *, name: str = "") ->
     with tempfile.TemporaryDirectory(prefix="bevstack-probe-") as folder:
         root = write_probe(Path(folder) / "probe")
         cards = cards_of(config, deployed or Deployed.from_config(config), root)
-    return LintReport(name=name, cards=cards, differences=compare(cards), allowed=allowed_differences(config))
+        of_augmentation = tuple(
+            difference
+            for key, augmentation in augmentations_of(config).items()
+            for difference in check_augmentation(key, augmentation, training_frame(config, root))
+        )
+    return LintReport(
+        name=name,
+        cards=cards,
+        differences=compare(cards) + of_augmentation,
+        allowed=allowed_differences(config),
+    )
 
 
 def lint_named(target: str, overrides: Sequence[str] = (), *, weights: str | None = None) -> LintReport:

@@ -112,6 +112,11 @@ def test_a_fault_that_all_paths_share_is_no_difference_between_them() -> None:
     assert report.cards[0].facts["channel_order"] == {"": "BGR"}
 
 
+def test_an_augmentation_that_leaves_the_boxes_behind_is_found() -> None:
+    report = lint(changed(experiment(), {"augment.world._target_": "TornWorld"}))
+    assert names(report) == ["axes"] and "Train with augment.world" in report.differences[0].sentence
+
+
 def test_class_names_of_another_order_in_the_weights_are_found() -> None:
     config = experiment()
     own = Deployed.from_config(config)
