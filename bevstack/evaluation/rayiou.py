@@ -266,64 +266,73 @@ def _join(truth, prediction, of_truth, of_class, surfaces):
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def _march(surfaces, start, ends, voxel_m, distances_m, counts):
-    """Count the rays from `start` through `ends` (Amanatides and Woo, 1987), each until it has met both surfaces.
-
-    One walk serves labels and prediction: the voxels on the way are the same. The order of comparisons and sums is
-    that of the published code, since it decides which voxel of an edge comes first.
-    """
-    size_x, size_y, size_z = surfaces.shape
+    """Count the rays from `start` through `ends` by what they meet first."""
     for m in range(len(ends)):
-        rx, ry, rz = ends[m, 0] - start[0], ends[m, 1] - start[1], ends[m, 2] - start[2]
-        length = np.sqrt(rx * rx + ry * ry + rz * rz)
-        dx, dy, dz = rx / length, ry / length, rz / length
-        x, y, z = int(start[0]), int(start[1]), int(start[2])
-        step_x, step_y, step_z = 1 if dx >= 0 else -1, 1 if dy >= 0 else -1, 1 if dz >= 0 else -1
-        next_x = (x + max(step_x, 0) - start[0]) / dx if dx != 0 else np.inf
-        next_y = (y + max(step_y, 0) - start[1]) / dy if dy != 0 else np.inf
-        next_z = (z + max(step_z, 0) - start[2]) / dz if dz != 0 else np.inf
-        add_x, add_y, add_z = (
-            step_x / dx if dx != 0 else np.inf,
-            step_y / dy if dy != 0 else np.inf,
-            step_z / dz if dz != 0 else np.inf,
-        )
-        was_inside = False
-        true = predicted = 0
-        true_depth = predicted_depth = np.float32(0)
-        for _ in range(_MAX_STEPS + 1):
-            surface = 0
-            if 0 <= x < size_x and 0 <= y < size_y and 0 <= z < size_z:
-                was_inside = True
-                surface = surfaces[x, y, z]
-            elif was_inside:
-                break
-            if next_x < next_y and next_x < next_z:
-                depth = next_x
-                x += step_x
-                next_x += add_x
-            elif next_y < next_z and not next_x < next_y:
-                depth = next_y
-                y += step_y
-                next_y += add_y
-            else:
-                depth = next_z
-                z += step_z
-                next_z += add_z
-            if surface == 0:
-                continue
-            if true == 0 and surface & 255:
-                true, true_depth = surface & 255, np.float32(depth) * voxel_m
-                if true == _UNKNOWN:
-                    break
-            if predicted == 0 and surface >> 8:
-                predicted, predicted_depth = surface >> 8, np.float32(depth) * voxel_m
-            if true and predicted:
-                break
+        true, true_way, predicted, predicted_way = _first_surfaces(surfaces, start, ends[m])
         if true == 0 or true == _UNKNOWN:
             continue
         counts[_TRUE, true - 1] += 1
         if predicted:
             counts[_PREDICTED, predicted - 1] += 1
         if true == predicted:
+            off_m = abs(np.float32(true_way) * voxel_m - np.float32(predicted_way) * voxel_m)
             for k in range(len(distances_m)):
-                if abs(true_depth - predicted_depth) < distances_m[k]:
+                if off_m < distances_m[k]:
                     counts[_RIGHT + k, true - 1] += 1
+
+
+@numba.njit(cache=True, nogil=True)
+@no_type_check
+def _first_surfaces(surfaces, start, end):
+    """What a ray meets first in labels and prediction (see `_surfaces`), and how far it is to where it leaves that.
+
+    One walk (Amanatides and Woo, 1987) serves both: the voxels on the way are the same. The order of comparisons and
+    sums is that of the published code, since it decides which voxel of an edge comes first.
+    """
+    size_x, size_y, size_z = surfaces.shape
+    rx, ry, rz = end[0] - start[0], end[1] - start[1], end[2] - start[2]
+    length = np.sqrt(rx * rx + ry * ry + rz * rz)
+    x, step_x, next_x, add_x = _axis(start[0], rx / length)
+    y, step_y, next_y, add_y = _axis(start[1], ry / length)
+    z, step_z, next_z, add_z = _axis(start[2], rz / length)
+    was_inside = False
+    true = predicted = 0
+    true_way = predicted_way = 0.0
+    for _ in range(_MAX_STEPS + 1):
+        surface = 0
+        if 0 <= x < size_x and 0 <= y < size_y and 0 <= z < size_z:
+            was_inside = True
+            surface = surfaces[x, y, z]
+        elif was_inside:
+            break
+        if next_x < next_y and next_x < next_z:
+            way = next_x
+            x += step_x
+            next_x += add_x
+        elif next_y < next_z and not next_x < next_y:
+            way = next_y
+            y += step_y
+            next_y += add_y
+        else:
+            way = next_z
+            z += step_z
+            next_z += add_z
+        if surface == 0:
+            continue
+        if true == 0 and surface & 255:
+            true, true_way = surface & 255, way
+        if predicted == 0 and surface >> 8:
+            predicted, predicted_way = surface >> 8, way
+        if true and (predicted or true == _UNKNOWN):
+            break
+    return true, true_way, predicted, predicted_way
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+@no_type_check
+def _axis(start, direction):
+    """First voxel along one axis, the way it counts, how far it is to its border and from border to border."""
+    voxel, step = int(start), 1 if direction >= 0 else -1
+    if direction == 0:
+        return voxel, step, np.inf, np.inf
+    return voxel, step, (voxel + max(step, 0) - start) / direction, step / direction
