@@ -114,13 +114,39 @@ def explain(a: RunFacts, b: RunFacts) -> RunDifference:
 
 def _of_config(a: RunFacts, b: RunFacts) -> list[Cause]:
     causes = []
-    for key in sorted({*a.config, *b.config}):
-        ours, theirs = a.config.get(key, ABSENT), b.config.get(key, ABSENT)
-        if ours == theirs:
+    ours, theirs = _folded(a.config, b.config), _folded(b.config, a.config)
+    for key in sorted({*ours, *theirs}):
+        values = ours.get(key, ABSENT), theirs.get(key, ABSENT)
+        if values[0] == values[1]:
             continue
         group, _, weight, why = next(row for row in GROUPS if re.match(row[1], key))
-        causes.append(Cause(group=group, key=key, a=ours, b=theirs, weight=weight, why=why))
+        causes.append(Cause(group=group, key=key, a=values[0], b=values[1], weight=weight, why=why))
     return causes
+
+
+def _folded(config: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration with every branch that the other one lacks as a single entry: its class and its settings."""
+    branches = {key[:k] for key in other for k in _ends(key)[:-1]}
+    folded: dict[str, Any] = {}
+    lacking: dict[str, dict[str, Any]] = {}
+    for key, value in config.items():
+        first = next((key[:k] for k in _ends(key) if key[:k] not in branches), key)
+        if first == key:
+            folded[key] = value
+        else:
+            lacking.setdefault(first, {})[key[len(first) + 1 :]] = value
+    return folded | {key: _branch_text(entries) for key, entries in lacking.items()}
+
+
+def _ends(key: str) -> list[int]:
+    """Where the names of a dotted path end."""
+    return [k for k, letter in enumerate(key) if letter == "."] + [len(key)]
+
+
+def _branch_text(entries: Mapping[str, Any]) -> str:
+    name = str(entries.get("_target_", "")).rpartition(".")[2]
+    settings = ", ".join(f"{key}={value}" for key, value in entries.items() if key not in ("_target_", "_partial_"))
+    return f"{name}({settings})"
 
 
 def _of_record(a: RunFacts, b: RunFacts) -> list[Cause]:

@@ -27,7 +27,8 @@ def write_run(
 ) -> Path:
     """A run folder as `bevstack train` leaves it."""
     folder.mkdir()
-    config = compose([*BASE, *overrides])
+    base = [item for item in BASE if item.split("=")[0] not in {override.split("=")[0] for override in overrides}]
+    config = compose([*base, *overrides])
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
     described = {"git_commit": "aaa", "packages": {"torch": "2.6"}, "data_hash": "0001", **(versions or {})}
     (folder / "versions.json").write_text(json.dumps(described))
@@ -98,6 +99,14 @@ def test_a_key_that_only_one_run_has_is_absent_in_the_other(tmp_path: Path) -> N
     b = write_run(tmp_path / "b", "augment.image=null", "+optim.extra=1")
     extra = next(cause for cause in difference(a, b).causes if cause.key == "optim.extra")
     assert (extra.a, extra.b) == ("absent", 1)
+
+
+def test_a_part_that_only_one_run_has_is_one_cause(tmp_path: Path) -> None:
+    a, b = write_run(tmp_path / "a"), write_run(tmp_path / "b", "experiment=fusion_small")
+    causes = {cause.key: cause for cause in difference(a, b).causes}
+    assert causes["model.encoders.camera"].a == "absent"
+    assert str(causes["model.encoders.camera"].b).startswith("CameraBevEncoder(backbone._target_=")
+    assert not [key for key in causes if key.startswith("model.encoders.camera.")]
 
 
 def test_weights_are_compared_part_by_part(tmp_path: Path) -> None:
