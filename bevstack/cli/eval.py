@@ -1,6 +1,8 @@
-"""`bevstack eval`: detection, map and occupancy scores of a checkpoint, or those of a submission, on a data set."""
+"""`bevstack eval`: the scores of a checkpoint, or of any file of predictions, on a data set."""
 
 import argparse
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,24 +13,38 @@ if TYPE_CHECKING:
 _EPILOG = """examples:
   bevstack eval --checkpoint demo --data worlds/val
   bevstack eval --checkpoint runs/latest --data /data/nuscenes --version v1.0-mini --modality all
-  bevstack eval --predictions submission.json --data /data/nuscenes --split val
+  bevstack eval --predictions submission.json --data /data/nuscenes --version v1.0-trainval --split val
+  bevstack eval --predictions eval/val/predictions_fusion.parquet --data worlds/val --json again.json
 
-Writes metrics.json, the submission file and the frames for `bevstack report OUT` to the folder OUT.
+--predictions takes, and knows by its content, any of
+  predictions.parquet   a bevstack store: all tasks of a model ('bevstack predict' and 'bevstack eval' write one)
+  FILE.json             nuScenes detection, tracking or prediction challenge; planning; map lines
+  FOLDER or FILE.zip    Occ3D occupancy (SAMPLE_TOKEN.npz), or map probabilities with a meta.json
+The whole file is checked before anything is scored: samples of the split that are missing or too many, unknown classes,
+numbers that are not finite, more than 500 boxes. A fault is named with file, sample and field, and nothing is scored.
+
+Results in the folder OUT: metrics.json, the frames for 'bevstack report OUT', and, of a checkpoint, what it predicted:
+submission_SENSORS.json and predictions_SENSORS.parquet, which score to the same numbers again.
+
+exit code: 0 scored; 1 refused or failed, the message says why; 2 wrong usage; 3 scored, but a task in the file of
+predictions was not, since the data has no labels of it (named on the screen and under "not_scored").
 """
+
+EXIT_PARTLY = 3
 
 
 def parser() -> argparse.ArgumentParser:
     """The arguments."""
     parser = argparse.ArgumentParser(
         prog="bevstack eval",
-        description="Score what a checkpoint predicts: objects (NDS, mAP, TP errors; protocol det/nusc-cvpr19), "
-        "map (map/bevfusion-iou, map/iou-fixed-0.5) and occupancy (occ/...), where the data has labels.",
+        description="Score what a checkpoint predicts, or a file of predictions of any system, under every protocol "
+        "that applies and the data has labels for: detection, tracking, map, occupancy, motion, planning.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--checkpoint", metavar="NAME", help="demo, a .safetensors or .ckpt file, or a run folder")
-    what.add_argument("--predictions", metavar="FILE", type=Path, help="score this submission file; no model runs")
+    what.add_argument("--predictions", metavar="FILE", type=Path, help="score these predictions; no model runs")
     add_data_arguments(parser)
     parser.add_argument(
         "--modality",
@@ -76,29 +92,43 @@ def run(arguments: list[str]) -> int:
         write_json(args.json, evaluation.content)
     print(table(evaluation.content))
     print(f"\nresults  {out}\nreport   bevstack report {out}")
-    return 0
+    return EXIT_PARTLY if args.predictions and evaluation.content["not_scored"] else 0
 
 
 def _from_model(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "ToScore"], dict[str, Any]]:
     from bevstack.evaluation.checkpoint import choose_device, open_checkpoint
     from bevstack.evaluation.lidar_frame import LidarFrame
-    from bevstack.evaluation.prediction import predict, spread
+    from bevstack.evaluation.prediction import meta_of, predict, spread
+    from bevstack.evaluation.prediction_scoring import Scene, score_other_tasks
+    from bevstack.evaluation.prediction_store import PredictionStore, PredictionWriter
     from bevstack.evaluation.runner import ToScore
     from bevstack.evaluation.submission import SubmissionMeta
+    from bevstack.perception.tracking.tracker import Tracker
 
     checkpoint = open_checkpoint(args.checkpoint)
     modalities = checkpoint.modalities(args.modality)
     device = choose_device(args.device)
     data = checkpoint.labelled_data(args.data, args.version, args.split)
-    sessions = {modality: checkpoint.session(device) for modality in modalities}
     indices = spread(len(data.frames), args.limit)
-    found = predict(sessions, data.labelled, indices, lidar=LidarFrame(data.frames.index))
+    is_whole = len(indices) == len(data.frames)
+    sessions = {each: checkpoint.session(device, Tracker() if is_whole else None) for each in modalities}
+    out = args.out or _default_out(args, data.frames.split)
+    with ExitStack() as stack:
+        writers = {
+            modality: stack.enter_context(
+                PredictionWriter(out / f"predictions_{modality}.parquet", meta_of(checkpoint, data.frames, modality))
+            )
+            for modality in modalities
+        }
+        found = predict(sessions, data.labelled, indices, lidar=LidarFrame(data.frames.index), writers=writers)
+    scene = Scene(data=data, tokens=tuple(data.frames.token(index) for index in indices))
     to_score: dict[str, ToScore] = {
         modality: ToScore(
             boxes=predictions.boxes if predictions.detections else None,
             meta=SubmissionMeta.of_modality(modality),
             seconds_per_frame=predictions.model_s / max(1, len(indices)),
             dense=predictions.dense,
+            other=score_other_tasks(PredictionStore(writers[modality].path), scene)[0],
         )
         for modality, predictions in found.items()
     }
@@ -106,17 +136,24 @@ def _from_model(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "To
 
 
 def _from_file(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "ToScore"], dict[str, Any]]:
-    from bevstack.evaluation.box_columns import read_submission_columns
-    from bevstack.evaluation.checkpoint import LabelledData, frames_to_view
-    from bevstack.evaluation.runner import ToScore
+    from bevstack.evaluation.prediction import spread
+    from bevstack.evaluation.prediction_checks import check_predictions
+    from bevstack.evaluation.prediction_files import open_predictions
+    from bevstack.evaluation.prediction_labels import data_to_score
+    from bevstack.evaluation.prediction_scoring import provenance_of, score_file
 
     if args.modality:
-        raise ValueError("--modality needs --checkpoint: a submission file says itself which sensors it used")
-    boxes, meta = read_submission_columns(args.predictions, task="detection")
-    frames = frames_to_view(args.data, args.version, args.split)
-    provenance = {"checkpoint": {"name": str(args.predictions)}, "submission_meta": meta}
-    data = LabelledData(frames=frames, labellers=(), without_labels={})
-    return data, {"submission": ToScore(boxes=lambda: boxes, meta=None)}, provenance
+        raise ValueError("--modality needs --checkpoint: a file of predictions says itself which sensors it used")
+    file = open_predictions(args.predictions)
+    data = data_to_score(file, args.data, args.version, args.split)
+    every = [data.frames.token(index) for index in range(len(data.frames))]
+    tokens = [every[index] for index in spread(len(every), args.limit)]
+    check_predictions(file, data.frames.split, every, tokens)
+    scores = score_file(file, data, tokens)
+    provenance = provenance_of(file, data.frames.index)
+    if provenance["predictions"]["same_tables"] is False:
+        print(f"note: {file.path} was predicted on tables with another hash than those of {args.data}")
+    return replace(data, without_labels=scores.not_scored), {file.meta.row: scores.to_score}, provenance
 
 
 def _default_out(args: argparse.Namespace, split: str) -> Path:

@@ -1,13 +1,19 @@
-"""`bevstack predict`: the official submission file of a checkpoint."""
+"""`bevstack predict`: what a checkpoint says of a split, as a file that can be scored, converted and submitted."""
 
 import argparse
 from pathlib import Path
 
-_EPILOG = """example:
+_EPILOG = """examples:
+  bevstack predict --checkpoint demo --data worlds/val
   bevstack predict --checkpoint demo --data /data/nuscenes --version v1.0-test --split test --out submission.json
 
-The file is in the format of the nuScenes detection benchmark: results by sample token in global coordinates, and which
-sensors were used. `bevstack eval --predictions submission.json` scores it where ground truth is at hand.
+OUT says by its name what is written:
+  FILE.parquet   a bevstack store: every task of the model (boxes, map, occupancy), and tracks of the boxes unless
+                 --limit leaves gaps between the frames; with its protocols, the hashes of model and data, and the
+                 configuration inside. 'bevstack predictions' shows and converts it.
+  FILE.json      the official nuScenes detection submission: results by sample token in global coordinates, and which
+                 sensors were used.
+'bevstack eval --predictions FILE' scores either where ground truth is at hand. An interrupted run leaves no file.
 """
 
 
@@ -17,16 +23,42 @@ def run(arguments: list[str]) -> int:
 
     parser = argparse.ArgumentParser(
         prog="bevstack predict",
-        description="Write the official nuScenes detection submission of a checkpoint.",
+        description="Write what a checkpoint predicts for every sample of a split.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--checkpoint", metavar="NAME", required=True, help="demo, a weights file, or a run folder")
     add_data_arguments(parser)
     parser.add_argument("--modality", choices=("fusion", "lidar", "camera"), help="which sensors the model gets")
-    parser.add_argument("--out", metavar="FILE", type=Path, default=Path("submission.json"), help="file to write")
+    parser.add_argument("--out", metavar="FILE", type=Path, default=Path("predictions.parquet"), help="file to write")
     args = parser.parse_args(arguments)
+    if args.out.suffix not in (".parquet", ".json"):
+        raise ValueError(f"--out {args.out} must end in .parquet (all tasks) or .json (detection submission)")
+    return _submission(args) if args.out.suffix == ".json" else _store(args)
 
+
+def _store(args: argparse.Namespace) -> int:
+    from bevstack.evaluation.checkpoint import choose_device, open_checkpoint
+    from bevstack.evaluation.prediction import meta_of, predict, spread
+    from bevstack.evaluation.prediction_store import PredictionStore, PredictionWriter
+    from bevstack.perception.tracking.tracker import Tracker
+
+    checkpoint = open_checkpoint(args.checkpoint)
+    (modality,) = checkpoint.modalities(args.modality)
+    frames = checkpoint.frames(args.data, args.version, args.split)
+    indices = spread(len(frames), args.limit)
+    tracker = Tracker() if len(indices) == len(frames) else None
+    sessions = {modality: checkpoint.session(choose_device(args.device), tracker)}
+    with PredictionWriter(args.out, meta_of(checkpoint, frames, modality)) as writer:
+        predict(sessions, frames, indices, writers={modality: writer})
+    store = PredictionStore(args.out)
+    size = f"{args.out.stat().st_size / 1e6:.1f} MB"
+    what = f"{', '.join(store.tasks)} of {len(store.sample_tokens)} of {len(frames)} samples"
+    print(f"{args.out}: {what}, sensors: {modality}, {size}")
+    return 0
+
+
+def _submission(args: argparse.Namespace) -> int:
     from bevstack.evaluation.checkpoint import choose_device, open_checkpoint
     from bevstack.evaluation.prediction import predict, spread
     from bevstack.evaluation.submission import SubmissionMeta, write_submission
@@ -37,7 +69,7 @@ def run(arguments: list[str]) -> int:
     session = checkpoint.session(choose_device(args.device))
     found = predict({modality: session}, frames, spread(len(frames), args.limit))[modality]
     if not found.detections:
-        raise ValueError(f"{args.checkpoint} finds no objects: there is nothing to submit ('bevstack eval' scores it)")
+        raise ValueError(f"{args.checkpoint} finds no objects: there is nothing to submit; write a .parquet file")
     write_submission(args.out, SubmissionMeta.of_modality(modality), found.records())
     boxes = sum(len(detections) for detections in found.detections.values())
     print(f"{args.out}: {boxes} boxes in {len(found.detections)} of {len(frames)} samples, sensors: {modality}")

@@ -29,6 +29,7 @@ from bevstack.engine import Session
 from bevstack.evaluation.modality import MODALITIES, Modality
 from bevstack.evaluation.nuscenes_tables import choose_split
 from bevstack.model import DrivingModel
+from bevstack.perception.tracking.tracker import Tracker
 
 _LABEL_KEYS = {"map": "labels.map", "occupancy": "input.occupancy"}
 """Where a configuration says which labels were learned from."""
@@ -133,9 +134,11 @@ class Checkpoint:
                 return (modality,)
         raise ValueError(f"modality '{choice}' does not fit this model; it has: {', '.join(own)}")
 
-    def session(self, device: str) -> Session:
-        """An engine for this model."""
-        return Session(self.model, device=device, camera_names=self.cameras, image_size=self.image_size)
+    def session(self, device: str, tracker: Tracker | None = None) -> Session:
+        """An engine for this model, with tracks where it is given what follows them."""
+        return Session(
+            self.model, device=device, camera_names=self.cameras, image_size=self.image_size, tracker=tracker
+        )
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:

@@ -4,18 +4,24 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from bevstack.build import config_yaml
+from bevstack.data.nuscenes import NuScenesFrames
 from bevstack.engine import Session
 from bevstack.evaluation.box_columns import BoxColumns
+from bevstack.evaluation.checkpoint import Checkpoint
 from bevstack.evaluation.dense_tasks import DenseResults
 from bevstack.evaluation.detection_nuscenes import to_columns
 from bevstack.evaluation.lidar_frame import LidarFrame
 from bevstack.evaluation.modality import Modality, restrict
+from bevstack.evaluation.predicted import Predicted
+from bevstack.evaluation.prediction_store import PredictionMeta, PredictionWriter
+from bevstack.evaluation.submission import SubmissionMeta
 from bevstack.types.frame import Frame
 from bevstack.types.interfaces import FrameSource
 from bevstack.types.scene import Detections
@@ -52,6 +58,7 @@ def predict(
     indices: Sequence[int],
     *,
     lidar: LidarFrame | None = None,
+    writers: Mapping[Modality, PredictionWriter] | None = None,
     progress: bool = True,
 ) -> dict[Modality, Predictions]:
     """Run every session on some frames of a source; each frame is read once and thinned to each session's modality.
@@ -61,6 +68,7 @@ def predict(
         frames: Where the frames come from; labels of map and occupancy that they carry are scored at once.
         indices: Which of them, ascending.
         lidar: For the protocols of occupancy that need to know where the LiDAR is; see `DenseResults`.
+        writers: Where each session's predictions go as they come.
         progress: Show a bar with rate, time left and the share of time spent waiting for data.
 
     Raises:
@@ -77,6 +85,8 @@ def predict(
                 row = found[modality]
                 row.model_s += time.perf_counter() - start
                 row.T_global_ego[frame.token] = frame.ego.T_global_ego
+                if writers is not None:
+                    writers[modality].add(Predicted.of_estimate(estimate, frame.ego.T_global_ego))
                 if estimate.detections is not None:
                     row.detections[frame.token] = estimate.detections
                 if estimate.map is not None or estimate.occupancy is not None:
@@ -84,6 +94,18 @@ def predict(
             bar.set_postfix_str(f"waiting for data {waited_s / (time.perf_counter() - began):.0%}", refresh=False)
             bar.update()
     return found
+
+
+def meta_of(checkpoint: Checkpoint, frames: NuScenesFrames, modality: Modality) -> PredictionMeta:
+    """Where the predictions of a checkpoint with some of its sensors come from."""
+    index = frames.index
+    return PredictionMeta(
+        row=modality,
+        sensors=asdict(SubmissionMeta.of_modality(modality)),
+        model=checkpoint.description,
+        data={"version": index.version, "split": frames.split, "hash": index.data_hash},
+        config=config_yaml(checkpoint.config),
+    )
 
 
 def read_ahead(frames: FrameSource, indices: Sequence[int]) -> Iterator[tuple[Frame, float]]:

@@ -1,7 +1,8 @@
 """Any file of predictions, recognised by its content: ours, and those that other systems write.
 
 A bevstack store (Parquet), the official JSON of nuScenes detection, tracking and the prediction challenge, a planning
-file (`planning_file`), map lines (`map_vectors_file`), and folders of maps or of Occ3D occupancy (`dense_folder`).
+file (`planning_file`), map lines (`map_vectors_file`), classes of LiDAR points (`lidarseg`), and folders of maps or of
+Occ3D occupancy (`dense_folder`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 
 from bevstack.evaluation.box_columns import BoxColumns, read_submission_columns
 from bevstack.evaluation.dense_folder import DenseFolder, write_dense_folder
+from bevstack.evaluation.lidarseg import is_submission
 from bevstack.evaluation.map_vectors_file import read_map_lines
 from bevstack.evaluation.motion_predictions import read_motion_predictions, write_motion_predictions
 from bevstack.evaluation.planning_file import FORMAT as PLANNING_FORMAT
@@ -20,7 +22,8 @@ from bevstack.evaluation.prediction_store import SUFFIX, PredictionMeta, Predict
 from bevstack.evaluation.submission import write_json
 from bevstack.types.errors import did_you_mean
 
-MAP_LINES = "map lines"
+MAP_LINES, LIDARSEG = "map lines", "nuScenes-lidarseg"
+"""Kinds that are scored from the file itself and fill no field of `Predicted`."""
 _PARQUET, _ZIP = b"PAR1", b"PK\x03\x04"
 _LOOK_BYTES = 1 << 16
 _OFFICIAL_SENSORS = ("use_camera", "use_lidar", "use_radar", "use_map", "use_external")
@@ -97,7 +100,7 @@ def open_predictions(path: str | Path) -> PredictionFile:
     if not path.exists():
         raise FileNotFoundError(f"there are no predictions {path}; 'bevstack predict' writes a file of them")
     if path.is_dir():
-        return DenseFolder(path)
+        return _lidarseg(path) if is_submission(path) else DenseFolder(path)
     head, tail = _ends(path)
     if head.startswith(_PARQUET) or path.suffix == SUFFIX:
         return PredictionStore(path)
@@ -151,6 +154,12 @@ def _map_lines(path: Path) -> WholeFile:
     found = read_map_lines(path)
     predicted = Predicted(sample_tokens=tuple(found.lines))
     return WholeFile(path=path, kind=MAP_LINES, meta=_official_meta(path, found.meta), predicted=predicted)
+
+
+def _lidarseg(path: Path) -> WholeFile:
+    """Its files are read, and its sensors checked, when it is scored: they depend on the split."""
+    meta = PredictionMeta(model={"name": str(path)})
+    return WholeFile(path=path, kind=LIDARSEG, meta=meta, predicted=Predicted(sample_tokens=()))
 
 
 def _official_meta(path: Path, said: dict[str, Any]) -> PredictionMeta:

@@ -14,11 +14,12 @@ from bevstack.evaluation import motion_epa, motion_nusc
 from bevstack.evaluation.checkpoint import LabelledData
 from bevstack.evaluation.dense_tasks import DenseResults
 from bevstack.evaluation.lidar_frame import LidarFrame
+from bevstack.evaluation.lidarseg import score_submission
 from bevstack.evaluation.map_vectors_file import score_map_line_file
 from bevstack.evaluation.motion_columns import read_motion_truth
 from bevstack.evaluation.planning_table import PlanningRow, read_planning_truth, score_planning
 from bevstack.evaluation.predicted import DENSE_TASKS, Predicted
-from bevstack.evaluation.prediction_files import MAP_LINES, PredictionFile
+from bevstack.evaluation.prediction_files import LIDARSEG, MAP_LINES, PredictionFile
 from bevstack.evaluation.prediction_labels import label_frames
 from bevstack.evaluation.runner import ToScore
 from bevstack.types.scene import SceneEstimate
@@ -61,28 +62,37 @@ def score_file(file: PredictionFile, data: LabelledData, tokens: Sequence[str]) 
         DatasetError: a label is missing or damaged.
     """
     scene = Scene(data=data, tokens=tuple(tokens))
-    sparse = [task for task in file.tasks if task not in DENSE_TASKS]
-    predicted = file.read(*sparse) if sparse else Predicted(sample_tokens=file.sample_tokens)
-    other: dict[str, Numbers] = {}
-    not_scored = dict(data.without_labels)
-    for task in sparse:
-        if task in OF_WHOLE_SPLITS and not scene.is_whole:
-            not_scored[task] = "it is scored on all samples of a split: leave --limit out"
-        elif task in SCORERS:
-            other.setdefault(_PROTOCOL_TASK.get(task, task), {}).update(SCORERS[task](predicted, file.meta.row, scene))
-        elif task != "detection":
-            not_scored[task] = f"there is no scorer of {task} here"
-    if file.kind == MAP_LINES:
-        scores = score_map_line_file(file.path, data.frames.index, tokens)
-        other["map_lines"] = {scores.protocol: asdict(scores)}
-    boxes = predicted.detection
+    other, not_scored = score_other_tasks(file, scene)
+    boxes = file.read("detection").detection if "detection" in file.tasks else None
     to_score = ToScore(
         boxes=None if boxes is None else lambda: boxes.select(tokens),
         meta=None,
         dense=_dense(file, scene),
         other=other,
     )
-    return FileScores(to_score=to_score, not_scored=not_scored)
+    return FileScores(to_score=to_score, not_scored={**data.without_labels, **not_scored})
+
+
+def score_other_tasks(file: PredictionFile, scene: Scene) -> tuple[dict[str, Numbers], dict[str, str]]:
+    """Numbers of all tasks but detection, map and occupancy, by task and protocol; and the tasks left out, with why."""
+    numbers: dict[str, Numbers] = {}
+    left_out: dict[str, str] = {}
+    for task in (task for task in file.tasks if task not in (*DENSE_TASKS, "detection")):
+        if task in OF_WHOLE_SPLITS and not scene.is_whole:
+            left_out[task] = "it is scored on all samples of a split: leave --limit out"
+        elif task in SCORERS:
+            found = SCORERS[task](file.read(task), file.meta.row, scene)
+            numbers.setdefault(_PROTOCOL_TASK.get(task, task), {}).update(found)
+        else:
+            left_out[task] = f"there is no scorer of {task}"
+    if file.kind == MAP_LINES:
+        scores = score_map_line_file(file.path, scene.data.frames.index, scene.tokens)
+        numbers["map_lines"] = {scores.protocol: asdict(scores)}
+    if file.kind == LIDARSEG:
+        frames = scene.data.frames
+        points, _ = score_submission(file.path, frames.index, frames.split, scene.tokens)
+        numbers["lidarseg"] = {points.protocol: asdict(points)}
+    return numbers, left_out
 
 
 def provenance_of(file: PredictionFile, index: DatasetIndex) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from bevstack.evaluation.detection_nuscenes import to_detections
 from bevstack.evaluation.frame_counts import FrameCount, FrameCounts, count_frames
 from bevstack.evaluation.frame_store import TRUTH, ShownBoxes, save_frame
 from bevstack.evaluation.submission import SubmissionMeta, write_json, write_submission
+from bevstack.types.errors import DatasetError
 from bevstack.types.frame import Annotations
 from bevstack.types.scene import Detections
 
@@ -210,7 +211,11 @@ def _save_frames(
     try:
         for rank, count in shown:
             token = count.token
-            frame = labelled(frames[frames.index_of(token)], labellers)
+            try:
+                frame = labelled(frames[frames.index_of(token)], labellers)
+            except DatasetError as error:  # tables alone are enough to score a file; a model has read its frames
+                _LOG.warning("no frames for the report: %s", error)
+                break
             boxes = {name: row.boxes[token] for name, row in rows.items() if token in row.boxes}
             predicted: dict[str, Rasters] = {name: row.item.dense.rasters.get(token, {}) for name, row in rows.items()}
             is_dense = any(predicted.values())
