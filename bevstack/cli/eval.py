@@ -2,7 +2,7 @@
 
 import argparse
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ _EPILOG = """examples:
   predictions.parquet   a bevstack store: all tasks of a model ('bevstack predict' and 'bevstack eval' write one)
   FILE.json             nuScenes detection, tracking or prediction challenge; planning; map lines
   FOLDER or FILE.zip    Occ3D occupancy (SAMPLE_TOKEN.npz), or map probabilities with a meta.json
+  FOLDER                nuScenes-lidarseg (lidarseg/SPLIT/DATA_TOKEN_lidarseg.bin and SPLIT/submission.json)
 The whole file is checked before anything is scored: samples of the split that are missing or too many, unknown classes,
 numbers that are not finite, more than 500 boxes. A fault is named with file, sample and field, and nothing is scored.
 
@@ -38,7 +39,8 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bevstack eval",
         description="Score what a checkpoint predicts, or a file of predictions of any system, under every protocol "
-        "that applies and the data has labels for: detection, tracking, map, occupancy, motion, planning.",
+        "that applies and the data has labels for: detection, tracking, map, occupancy, LiDAR points, motion and "
+        "planning.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -136,6 +138,7 @@ def _from_model(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "To
 
 
 def _from_file(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "ToScore"], dict[str, Any]]:
+    from bevstack.evaluation.lidarseg import is_submission
     from bevstack.evaluation.prediction import spread
     from bevstack.evaluation.prediction_checks import check_predictions
     from bevstack.evaluation.prediction_files import open_predictions
@@ -144,6 +147,8 @@ def _from_file(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "ToS
 
     if args.modality:
         raise ValueError("--modality needs --checkpoint: a file of predictions says itself which sensors it used")
+    if is_submission(args.predictions):
+        return _from_point_classes(args)
     file = open_predictions(args.predictions)
     data = data_to_score(file, args.data, args.version, args.split)
     every = [data.frames.token(index) for index in range(len(data.frames))]
@@ -154,6 +159,21 @@ def _from_file(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "ToS
     if provenance["predictions"]["same_tables"] is False:
         print(f"note: {file.path} was predicted on tables with another hash than those of {args.data}")
     return replace(data, without_labels=scores.not_scored), {file.meta.row: scores.to_score}, provenance
+
+
+def _from_point_classes(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "ToScore"], dict[str, Any]]:
+    """Score a folder of the nuScenes-lidarseg challenge."""
+    from bevstack.evaluation.checkpoint import LabelledData, frames_to_view
+    from bevstack.evaluation.lidarseg import score_submission
+    from bevstack.evaluation.prediction import spread
+    from bevstack.evaluation.runner import ToScore
+
+    frames = frames_to_view(args.data, args.version, args.split)
+    tokens = [frames.token(index) for index in spread(len(frames), args.limit)]
+    scores, sensors = score_submission(args.predictions, frames.index, frames.split, tokens)
+    row = ToScore(boxes=None, meta=None, other={"lidarseg": {scores.protocol: asdict(scores)}})
+    data = LabelledData(frames=frames, labellers=(), without_labels={})
+    return data, {"submission": row}, {"checkpoint": {"name": str(args.predictions)}, "submission_meta": sensors}
 
 
 def _default_out(args: argparse.Namespace, split: str) -> Path:
