@@ -14,7 +14,7 @@ from jaxtyping import Float
 from bevstack.data.class_names import DETECTION_CLASSES
 from bevstack.evaluation.box_columns import BoxColumns
 from bevstack.evaluation.box_records import TRACKING_CLASSES
-from bevstack.evaluation.detection_nuscenes import to_records
+from bevstack.evaluation.detection_nuscenes import to_columns
 from bevstack.evaluation.motion_columns import MotionColumns
 from bevstack.evaluation.motion_predictions import MotionPredictions
 from bevstack.evaluation.planning_file import PlanColumns
@@ -81,7 +81,7 @@ class Predicted:
         found, tracks = estimate.detections, estimate.tracks
         return cls(
             sample_tokens=tokens,
-            detection=None if found is None else _columns(estimate.token, found, T_global_ego),
+            detection=None if found is None else to_columns(estimate.token, found, T_global_ego),
             tracking=None if tracks is None else _tracked(estimate.token, tracks, T_global_ego),
             map=None if estimate.map is None else (estimate.map,),
             occupancy=None if estimate.occupancy is None else (estimate.occupancy,),
@@ -152,11 +152,6 @@ def motions_of_samples(motion: MotionPredictions, sample_tokens: Sequence[str]) 
     )
 
 
-def _columns(token: str, found: Detections, T_global_ego: np.ndarray) -> BoxColumns:
-    """By way of the official records, so that a file and a submission hold the same bits."""
-    return BoxColumns.from_records({token: to_records(token, found, T_global_ego)}, task="detection")
-
-
 def _tracked(token: str, tracks: Tracks, T_global_ego: np.ndarray) -> BoxColumns:
     """Tracks of the classes that the benchmark tracks."""
     rows = np.flatnonzero(_TRACKED[tracks.boxes.class_index])
@@ -166,7 +161,7 @@ def _tracked(token: str, tracks: Tracks, T_global_ego: np.ndarray) -> BoxColumns
         scores=tracks.scores[rows],
         attribute_index=tracks.attribute_index[rows],
     )
-    columns = _columns(token, chosen, T_global_ego)
+    columns = to_columns(token, chosen, T_global_ego)
     names, index = np.unique(tracks.identity[rows[: len(columns)]], return_inverse=True)
     return replace(
         columns,

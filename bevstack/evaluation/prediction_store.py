@@ -49,6 +49,8 @@ _OF_GRID: dict[VoxelGrid, tuple[str, ...]] = {
 }
 _OF_OTHER_GRID = ("occ/all-voxels", "occ/rayiou-other-grid")
 """Protocols of occupancy, by grid."""
+_OF_LINES = "map/chamfer-ap"
+"""The protocol of map lines, which are no part of a store."""
 _REPEATING = ("class_index", "attribute_index", "track_id", "instance")
 """Fields of few different values."""
 
@@ -217,7 +219,7 @@ def _protocols(tasks: Sequence[Task], occupancy_grid: Mapping[str, Any] | None) 
             is_named = task == "motion"
             yield from (each for each in protocols_of("motion") if each.startswith("motion/nusc") == is_named)
         else:
-            yield from protocols_of(task)
+            yield from (each for each in protocols_of(task) if each != _OF_LINES)
 
 
 # ---------------------------------------------------------------- reading
