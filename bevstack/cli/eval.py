@@ -2,7 +2,7 @@
 
 import argparse
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,7 +138,6 @@ def _from_model(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "To
 
 
 def _from_file(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "ToScore"], dict[str, Any]]:
-    from bevstack.evaluation.lidarseg import is_submission
     from bevstack.evaluation.prediction import spread
     from bevstack.evaluation.prediction_checks import check_predictions
     from bevstack.evaluation.prediction_files import open_predictions
@@ -147,8 +146,6 @@ def _from_file(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "ToS
 
     if args.modality:
         raise ValueError("--modality needs --checkpoint: a file of predictions says itself which sensors it used")
-    if is_submission(args.predictions):
-        return _from_point_classes(args)
     file = open_predictions(args.predictions)
     data = data_to_score(file, args.data, args.version, args.split)
     every = [data.frames.token(index) for index in range(len(data.frames))]
@@ -159,21 +156,6 @@ def _from_file(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "ToS
     if provenance["predictions"]["same_tables"] is False:
         print(f"note: {file.path} was predicted on tables with another hash than those of {args.data}")
     return replace(data, without_labels=scores.not_scored), {file.meta.row: scores.to_score}, provenance
-
-
-def _from_point_classes(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "ToScore"], dict[str, Any]]:
-    """Score a folder of the nuScenes-lidarseg challenge."""
-    from bevstack.evaluation.checkpoint import LabelledData, frames_to_view
-    from bevstack.evaluation.lidarseg import score_submission
-    from bevstack.evaluation.prediction import spread
-    from bevstack.evaluation.runner import ToScore
-
-    frames = frames_to_view(args.data, args.version, args.split)
-    tokens = [frames.token(index) for index in spread(len(frames), args.limit)]
-    scores, sensors = score_submission(args.predictions, frames.index, frames.split, tokens)
-    row = ToScore(boxes=None, meta=None, other={"lidarseg": {scores.protocol: asdict(scores)}})
-    data = LabelledData(frames=frames, labellers=(), without_labels={})
-    return data, {"submission": row}, {"checkpoint": {"name": str(args.predictions)}, "submission_meta": sensors}
 
 
 def _default_out(args: argparse.Namespace, split: str) -> Path:

@@ -5,6 +5,7 @@ file (`planning_file`), map lines (`map_vectors_file`), classes of LiDAR points 
 Occ3D occupancy (`dense_folder`).
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,8 +158,13 @@ def _map_lines(path: Path) -> WholeFile:
 
 
 def _lidarseg(path: Path) -> WholeFile:
-    """Its files are read, and its sensors checked, when it is scored: they depend on the split."""
-    meta = PredictionMeta(model={"name": str(path)})
+    """Its points, and whether its declaration is whole, are looked at when it is scored: that depends on the split."""
+    declared = list(path.glob("*/submission.json"))
+    try:
+        said = json.loads(declared[0].read_bytes()).get("meta") if len(declared) == 1 else {}
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{declared[0]} is no JSON object with a field 'meta' ({error})") from error
+    meta = _official_meta(path, said if isinstance(said, dict) else {})
     return WholeFile(path=path, kind=LIDARSEG, meta=meta, predicted=Predicted(sample_tokens=()))
 
 
