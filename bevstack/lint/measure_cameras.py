@@ -17,31 +17,47 @@ _SAME_PLACE_M = 0.03
 
 def measure_cameras(batch: Batch) -> dict[str, Fact | None]:
     """Facts of the cameras of a batch of one frame; None where it has none."""
-    present = np.flatnonzero(batch.camera_mask[0].numpy())
-    if not len(present):
-        return {"camera_order": {"pictures": "none"}, **dict.fromkeys(("image_size", "crop", "channel_order", "ego"))}
+    present = [int(n) for n in np.flatnonzero(batch.camera_mask[0].numpy())]
+    if not present:
+        absent = ("image_size", "crop", "channel_order", "ego", "axes")
+        return {"camera_order": {"pictures": "none"}, **dict.fromkeys(absent)}
     pictures = [_picture(batch.images[0, n]) for n in present]
-    roles = _roles(pictures[0])
-    names = [_camera_of(picture, roles) for picture in pictures]
-    calibrations = [_mounted_as(batch.T_ego_cam[0, n].numpy().astype(np.float64)) for n in present]
-    K_cam = batch.K_cam[0, int(present[0])].numpy().astype(np.float64)
+    roles = [_roles(picture) for picture in pictures]
+    names = [_camera_of(*pair) for pair in zip(pictures, roles, strict=True)]
+    poses = [batch.T_ego_cam[0, n].numpy().astype(np.float64) for n in present]
+    mounted = [_mounted_as(pose) for pose in poses]
+    crops = [
+        _crop(picture, role, batch.K_cam[0, n].numpy().astype(np.float64))
+        for picture, role, n in zip(pictures, roles, present, strict=True)
+    ]
     return {
-        "camera_order": {"pictures": ", ".join(names), "calibrations": ", ".join(name for name, _ in calibrations)},
+        "camera_order": {"pictures": ", ".join(names), "calibrations": ", ".join(name for name, _ in mounted)},
         "image_size": {"height": float(pictures[0].shape[1]), "width": float(pictures[0].shape[2])},
-        "crop": _crop(pictures[0], roles, K_cam),
-        "channel_order": {"": roles},
-        "ego": {"cameras": _common([motion for _, motion in calibrations])},
+        "crop": _common_crop(crops),
+        "channel_order": {"": _common(roles)},
+        "ego": {"cameras": _common([motion for _, motion in mounted])},
+        "axes": _front_axis(names, poses),
     }
 
 
-def front_axes(batch: Batch) -> Fact | None:
-    """Where the optical axis of the camera that is mounted to the front points in the frame of the batch."""
-    for n in np.flatnonzero(batch.camera_mask[0].numpy()):
-        if _camera_of(_picture(batch.images[0, int(n)]), _roles(_picture(batch.images[0, int(n)]))) == "CAM_FRONT":
-            axis = batch.T_ego_cam[0, int(n), :3, 2].numpy()
-            k = int(np.argmax(np.abs(axis)))
-            return {"front camera looks along": f"{'-' if axis[k] < 0 else ''}{'xyz'[k]}"}
-    return None
+def _front_axis(names: list[str], poses: list[np.ndarray]) -> Fact | None:
+    """Where the optical axis of the camera points whose picture is that of the front."""
+    if "CAM_FRONT" not in names:
+        return None
+    axis = poses[names.index("CAM_FRONT")][:3, 2]
+    k = int(np.argmax(np.abs(axis)))
+    return {"front camera looks along": f"{'-' if axis[k] < 0 else ''}{'xyz'[k]}"}
+
+
+def _common_crop(crops: list[Fact]) -> Fact:
+    """The crop of the first camera, and whether the others have it too."""
+    first = crops[0]
+    alike = all(crop.keys() == first.keys() and _is_close(crop, first) for crop in crops)
+    return {**first, "other cameras": "alike" if alike else "cropped otherwise, or with another matrix"}
+
+
+def _is_close(a: Fact, b: Fact) -> bool:
+    return all(abs(v - b[k]) < _FOLLOWS if isinstance(v, float) else v == b[k] for k, v in a.items())  # type: ignore[operator]
 
 
 def _picture(image: Tensor) -> np.ndarray:
@@ -75,9 +91,8 @@ def _crop(picture: np.ndarray, roles: str, K_cam: np.ndarray) -> Fact:
     shown: dict[str, Value] = {}
     A_img = K_cam @ np.linalg.inv(probe.K_CAM)
     worst = 0.0
-    for row, (role, full, word) in enumerate(
-        (("B", probe.PICTURE_WIDTH, "columns"), ("G", probe.PICTURE_HEIGHT, "rows"))
-    ):
+    sides = (("B", probe.PICTURE_WIDTH, "columns"), ("G", probe.PICTURE_HEIGHT, "rows"))
+    for row, (role, full, word) in enumerate(sides):
         along = picture[roles.index(role)].mean(axis=0 if role == "B" else 1)
         source = (along - probe.RAMP[0]) / (probe.RAMP[1] - probe.RAMP[0]) * (full - 1)
         slope, first = np.polyfit(np.arange(len(source)), source, 1)
@@ -91,9 +106,8 @@ def _crop(picture: np.ndarray, roles: str, K_cam: np.ndarray) -> Fact:
 
 def _mounted_as(T_ego_cam: np.ndarray) -> tuple[str, str]:
     """(camera whose mounting this is, whether the ego motion since its exposure is in it)."""
-    best = min(
-        CAMERA_NAMES, key=lambda name: float(np.abs(T_ego_cam[:3, :3] - probe.T_ego_mounted(name)[:3, :3]).sum())
-    )
+    turned = {name: np.abs(T_ego_cam[:3, :3] - probe.T_ego_mounted(name)[:3, :3]).sum() for name in CAMERA_NAMES}
+    best = min(CAMERA_NAMES, key=turned.__getitem__)
     moved = float(np.linalg.norm(T_ego_cam[:3, 3] - probe.T_ego_camera(best)[:3, 3]))
     fixed = float(np.linalg.norm(T_ego_cam[:3, 3] - probe.T_ego_mounted(best)[:3, 3]))
     if moved < _SAME_PLACE_M:

@@ -8,9 +8,10 @@ from bevstack.lint.card import Fact, Value
 from bevstack.types.batch import Batch
 from bevstack.types.frame import PointIndex
 
-_SECONDS = 0.05
-_ON_PLACE_M = 0.05
-Points = np.ndarray
+_SAME_AGE_S = 0.05
+"""How far times may lie from a line through the ages of the sweeps."""
+_STANDS_STILL = 0.05
+"""Share of the uncompensated way up to which a landmark stands still."""
 
 
 def measure_lidar(batch: Batch) -> dict[str, Fact | None]:
@@ -42,7 +43,7 @@ def _times(times: np.ndarray, number: np.ndarray) -> Fact | None:
     if len(np.unique(number)) < 2:
         return None
     slope, offset = np.polyfit(ages_s, times, 1)
-    fits = np.abs(slope * ages_s + offset - times).max() < _SECONDS * max(1.0, abs(slope))
+    fits = np.abs(slope * ages_s + offset - times).max() < _SAME_AGE_S * max(1.0, abs(slope))
     sign = "past positive" if slope > 0 else "past negative"
     unit = f"{abs(slope):.4g} a second" if abs(abs(slope) - 1) > 0.01 else "seconds"
     if not fits or abs(slope) < 1e-6:
@@ -60,7 +61,7 @@ def _ego_motion(places: np.ndarray, number: np.ndarray) -> Fact | None:
     newest = places[~old][0]
     expected = np.array([_uncompensated_m(int(k)) for k in number[old]])
     share = float(np.median(np.linalg.norm(places[old] - newest, axis=1) / expected))
-    if share < _ON_PLACE_M:
+    if share < _STANDS_STILL:
         return {"LiDAR": "compensated"}
     return {"LiDAR": "not compensated" if abs(share - 1) < 0.1 else f"wrong by {share:.2f} of the vehicle's way"}
 

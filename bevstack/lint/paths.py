@@ -39,7 +39,7 @@ from bevstack.geometry.transforms import from_quaternion, rigid_inverse, yaw_of
 from bevstack.lint import probe
 from bevstack.lint.card import AllowedDifference, Fact, PreprocessingCard
 from bevstack.lint.measure_boxes import class_order, measure_boxes
-from bevstack.lint.measure_cameras import front_axes, measure_cameras
+from bevstack.lint.measure_cameras import measure_cameras
 from bevstack.lint.measure_lidar import measure_lidar
 from bevstack.lint.measure_model import measure_backbone, measure_grids
 from bevstack.types.batch import Batch, Labels
@@ -116,8 +116,7 @@ def cards_of(config: Config, deployed: Deployed, root: Path) -> tuple[Preprocess
     """
     trained, shipped = _probed(config), _probed(deployed.config)
     model = _model_facts(trained)
-    same_model = portable_yaml(trained) == portable_yaml(shipped)
-    shipped_model = model if same_model else _model_facts(shipped)
+    shipped_model = model if _parts(trained) == _parts(shipped) else _model_facts(shipped)
     checkpoint = checkpoint_of(LoadedModel(model=_Catcher(), config=shipped, metadata={}), "probe")  # type: ignore[arg-type]
     return (
         _card("train", *_loaded(_without_augmentation(trained), "train", root), model, DETECTION_CLASSES),
@@ -189,12 +188,21 @@ def _evaluation_card(
     _, labels = collate([frame], checkpoint.cameras, checkpoint.image_size)
     card = _card("eval", batch, labels, model, class_names)
     written = _written()
-    facts = dict(card.facts)
-    for name in ("yaw", "box_layout"):
-        fact, other = facts[name], written[name]
-        if fact is not None and fact != other:
-            facts[name] = {**fact, "written to submissions": str(dict(other or {}))}
+    facts = {name: _both(card.facts[name], written.get(name)) for name in card.facts}
+    facts["axes"] = _both(card.facts["axes"], written["axes_boxes"])
     return PreprocessingCard(path="eval", facts=facts)
+
+
+def _both(read: Fact | None, written: Fact | None) -> Fact | None:
+    """A fact of the labels; where submissions are written in another way, both ways."""
+    if read is None or written is None:
+        return read
+    return {
+        aspect: value
+        if written.get(aspect, value) == value
+        else f"{value} as read, {written[aspect]} as written to submissions"
+        for aspect, value in read.items()
+    }
 
 
 def _caught(checkpoint: Checkpoint, frame: Frame) -> Batch:
@@ -241,7 +249,7 @@ def _card(
         "sweeps": lidar["sweeps"],
         "sweep_time_sign": lidar["sweep_time_sign"],
         "ego_motion": _joined(lidar["ego_motion_lidar"], cameras["ego"]),
-        "axes": _joined(lidar["axes_points"], boxes.get("axes_boxes"), front_axes(batch)),
+        "axes": _joined(lidar["axes_points"], boxes.get("axes_boxes"), cameras["axes"]),
         "yaw": boxes.get("yaw"),
         "box_layout": boxes.get("box_layout"),
         "ranges": _joined(model["grids"], lidar["extent"]),
@@ -270,6 +278,10 @@ def _model_facts(config: Config) -> dict[str, Fact | None]:
         "normalisation": measure_backbone(backbones[0]) if backbones else None,
         "grids": measure_grids({"encoders": encoders, "heads": instantiate(bare, "model.heads")}),
     }
+
+
+def _parts(config: Config) -> Any:
+    return OmegaConf.to_container(config.model, resolve=True)
 
 
 def _probed(config: Config) -> Config:

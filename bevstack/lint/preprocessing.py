@@ -1,5 +1,6 @@
 """`bevstack lint`: the cards of all paths of an experiment, a run or a weights file, and what differs between them."""
 
+import functools
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -50,20 +51,28 @@ def lint(config: Config, deployed: Deployed | None = None, *, name: str = "") ->
         ValueError: a configuration cannot be built or read.
         DatasetError: the reader of a path cannot read the probe.
     """
-    with tempfile.TemporaryDirectory(prefix="bevstack-probe-") as folder:
-        root = write_probe(Path(folder) / "probe")
-        cards = cards_of(config, deployed or Deployed.from_config(config), root)
-        of_augmentation = tuple(
-            difference
-            for key, augmentation in augmentations_of(config).items()
-            for difference in check_augmentation(key, augmentation, training_frame(config, root))
-        )
+    root = Path(_probe_folder().name) / "probe"
+    cards = cards_of(config, deployed or Deployed.from_config(config), root)
+    frame = training_frame(config, root)
+    of_augmentation = tuple(
+        difference
+        for key, augmentation in augmentations_of(config).items()
+        for difference in check_augmentation(key, augmentation, frame)
+    )
     return LintReport(
         name=name,
         cards=cards,
         differences=compare(cards) + of_augmentation,
         allowed=allowed_differences(config),
     )
+
+
+@functools.cache
+def _probe_folder() -> tempfile.TemporaryDirectory:
+    """The probe data set: written once, gone with the process."""
+    folder = tempfile.TemporaryDirectory(prefix="bevstack-probe-")
+    write_probe(Path(folder.name) / "probe")
+    return folder
 
 
 def lint_named(target: str, overrides: Sequence[str] = (), *, weights: str | None = None) -> LintReport:

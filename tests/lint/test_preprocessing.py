@@ -1,81 +1,28 @@
-"""Every difference of preprocessing that is planted is found by its name, and none where all paths are alike."""
+"""All that ships prepares its input alike on every path; the card says how, and the command compares."""
 
-import functools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from fixtures.training_runs import SMALL_PARTS
+from fixtures.lint_configs import TURNED, changed, experiment
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
-from bevstack.build import compose, experiment_names, portable_yaml
+from bevstack.build import experiment_names, portable_yaml
 from bevstack.cli.main import main
 from bevstack.data.class_names import CAMERA_NAMES
 from bevstack.geometry.transforms import from_xy_yaw, transform_points
 from bevstack.lint.axes import axes_of
 from bevstack.lint.card import CONSEQUENCES, PreprocessingCard, compare
 from bevstack.lint.measure_boxes import heading_name
-from bevstack.lint.paths import Deployed
 from bevstack.lint.preprocessing import LintReport, lint, lint_named
 from bevstack.weights_file import describe, write_weights
 
-SWIN = "model.encoders.camera.backbone.settings"
-READER = "data.frames._target_"
-TURNED = [*CAMERA_NAMES[1:], CAMERA_NAMES[0]]
-
-PLANTED: dict[str, tuple[str, dict[str, object]]] = {
-    "half the sweeps": ("sweeps", {"input.num_sweeps": 5}),
-    "other pixel statistics": ("normalisation", {"model.encoders.camera.backbone._target_": "CaffeBackbone"}),
-    "intensities of another scale": ("normalisation", {READER: "UnitIntensity"}),
-    "larger pictures": ("image_size", {"input.image_size.height": 256, "input.image_size.width": 704}),
-    "colours as OpenCV has them": ("channel_order", {READER: "BlueGreenRed"}),
-    "a larger grid": ("ranges", {"grid.x_range_m": [-54.4, 54.4], "grid.y_range_m": [-54.4, 54.4]}),
-    "far points left out": ("ranges", {READER: "NearPoints"}),
-    "truck and bus exchanged": ("class_order", {READER: "OtherClassOrder"}),
-    "points in LiDAR axes": ("axes", {READER: "SidewaysAxes"}),
-    "headings clockwise": ("yaw", {READER: "ClockwiseYaw"}),
-    "width before length": ("box_layout", {READER: "WidthFirst"}),
-    "z of the bottom": ("box_layout", {READER: "BottomCentre"}),
-    "cropped at the bottom": ("crop", {READER: "CroppedBelow"}),
-    "camera matrix without the crop": ("crop", {READER: "StaleMatrix"}),
-    "time negative in the past": ("sweep_time_sign", {READER: "TimeOfSweep"}),
-    "age in milliseconds": ("sweep_time_sign", {READER: "AgeInMilliseconds"}),
-    "sweeps not moved": ("ego_motion", {READER: "StillSweeps"}),
-    "cameras not moved": ("ego_motion", {READER: "LateCameras"}),
-    "cameras in another order": ("camera_order", {"input.cameras": TURNED}),
-}
-"""What is planted -> (fact that it shows in, changes of the configuration)."""
-
-
-STAGES = [name for name in experiment_names() if name.startswith("m3net_stage")]
-"""Parts of `m3net`, each with its own large encoders."""
-
-
-@functools.cache
-def experiment(name: str = "fusion_small") -> DictConfig:
-    """As it ships; only the trunk of the largest backbone is made small, which no fact looks at."""
-    config = compose([f"experiment={name}"])
-    if OmegaConf.select(config, SWIN) is not None:
-        OmegaConf.update(config, SWIN, SMALL_PARTS[SWIN], force_add=True)
-    return config
-
-
-def changed(config: DictConfig, changes: dict[str, object]) -> DictConfig:
-    """The configuration with other values; the name of a faulty part stands for its class."""
-    config = config.copy()
-    OmegaConf.set_struct(config, False)
-    for key, value in changes.items():
-        is_class = key.endswith("_target_")
-        OmegaConf.update(config, key, f"fixtures.faulty_readers.{value}" if is_class else value, force_add=True)
-    return config
-
-
-def names(report: LintReport) -> list[str]:
-    return [difference.name for difference in report.differences]
+LARGE = ("m3net", "m3net_stage1", "m3net_stage2", "m3net_stage3", "fusion_nuscenes")
+"""Seconds to build."""
 
 
 @pytest.fixture(scope="module")
@@ -83,56 +30,9 @@ def clean() -> LintReport:
     return lint(experiment(), name="fusion_small")
 
 
-# -- planted ----------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("plant", PLANTED)
-def test_a_planted_difference_is_found_by_its_name_alone(plant: str) -> None:
-    expected, changes = PLANTED[plant]
-    train = experiment()
-    report = lint(train, Deployed.from_config(changed(train, changes)))
-    assert names(report) == [expected]
-    difference = report.differences[0]
-    assert any(value != difference.values["train"] for value in difference.values.values())
-    assert "train" in difference.sentence.lower() and CONSEQUENCES[expected][1:] in difference.sentence
-
-
-def test_every_fact_has_a_plant() -> None:
-    assert {name for name, _ in PLANTED.values()} == set(CONSEQUENCES)
-
-
-def test_several_differences_are_all_found_at_once() -> None:
-    train = experiment()
-    several = {"input.num_sweeps": 3, "input.cameras": TURNED, READER: "ClockwiseYaw"}
-    assert names(lint(train, Deployed.from_config(changed(train, several)))) == ["sweeps", "yaw", "camera_order"]
-
-
-def test_a_fault_that_all_paths_share_is_no_difference_between_them() -> None:
-    config = changed(experiment(), {READER: "BlueGreenRed"})
-    report = lint(config)
-    assert report.differences == ()
-    assert report.cards[0].facts["channel_order"] == {"": "BGR"}
-
-
-def test_an_augmentation_that_leaves_the_boxes_behind_is_found() -> None:
-    report = lint(changed(experiment(), {"augment.world._target_": "TornWorld"}))
-    assert names(report) == ["axes"] and "Train with augment.world" in report.differences[0].sentence
-
-
-def test_class_names_of_another_order_in_the_weights_are_found() -> None:
-    config = experiment()
-    own = Deployed.from_config(config)
-    report = lint(config, Deployed(config=own.config, class_names=own.class_names[::-1]))
-    assert names(report) == ["class_order"]
-
-
-def test_a_sensor_that_is_not_read_after_training_is_a_difference() -> None:
-    train = experiment("lidar_small")
-    report = lint(train, Deployed.from_config(changed(train, {"input.num_sweeps": 0, "input.cameras": ["CAM_FRONT"]})))
-    assert {"sweeps", "camera_order"} <= set(names(report))
-
-
 # -- shipped ----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in STAGES)) for name in experiment_names()]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in experiment_names()]
 )
 def test_no_shipped_experiment_prepares_its_input_in_two_ways(name: str) -> None:
     report = lint(experiment(name), name=name)
