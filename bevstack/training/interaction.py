@@ -15,10 +15,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from bevstack.build import CONFIG_FOLDER, build_frames, compose, data_location, instantiate, portable_yaml
+from bevstack.seed_statistics import seed_mean
 from bevstack.training.fit import flat_weights
 from bevstack.training.metrics_log import read_metrics
 from bevstack.training.run_folder import data_hash
-from bevstack.training.seed_statistics import seed_mean
 from bevstack.training.tasks import tasks_of
 
 JOINT = "joint"

@@ -9,12 +9,12 @@ import pytest
 
 from bevstack.build import compose
 from bevstack.report.interaction import write_page
+from bevstack.seed_statistics import seed_mean
 from bevstack.training import interaction, interaction_runs
 from bevstack.training.fit import flat_weights
 from bevstack.training.interaction import JOINT, PlannedRun, Variant, default_variants, summarise, variants_of
 from bevstack.training.interaction_runs import carry_out
 from bevstack.training.metrics_log import MetricsLog, columns_for
-from bevstack.training.seed_statistics import seed_mean
 from bevstack.training.tasks import tasks_of
 
 TWO_HEADS = ("experiment=lidar_small", "+head@model.heads.second=center", "+loss@loss_weights.second=center")
