@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float
+
     from bevstack.data.check import CheckReport
     from bevstack.data.check_frames import BoxesOfSample
     from bevstack.data.images import ImageSize
@@ -205,26 +208,21 @@ def _sanity(options: argparse.Namespace) -> int:
 
 def _predicted_boxes(index: "DatasetIndex", file: Path, min_score: float) -> "BoxesOfSample":
     """The boxes of an official submission file in `ego`, those of a sufficient score."""
-    import numpy as np
-
     from bevstack.data.class_names import LIDAR_NAME
-    from bevstack.evaluation.submission import read_submission
-    from bevstack.geometry.boxes import transform_boxes
-    from bevstack.geometry.transforms import from_quaternion, rigid_inverse, yaw_of
+    from bevstack.evaluation.box_columns import read_submission_columns
+    from bevstack.evaluation.detection_nuscenes import to_detections
+    from bevstack.types.boxes import Boxes3D
 
-    results = read_submission(file).results
+    columns, _ = read_submission_columns(file)
+    columns = columns.take(columns.score >= min_score)
+    known = frozenset(columns.sample_tokens)
 
-    def boxes_of(sample: int) -> np.ndarray:
-        records = [
-            r for r in results.get(index.sample_tokens[sample], ()) if r.get("detection_score", 1.0) >= min_score
-        ]
-        rows = np.zeros((len(records), 9))
-        for row, record in zip(rows, records, strict=True):
-            width, length, height = record["size"]
-            heading = yaw_of(from_quaternion(np.array(record["rotation"], np.float64), np.zeros(3)))
-            row[:7] = (*record["translation"], length, width, height, heading)
+    def boxes_of(sample: int) -> "Float[np.ndarray, 'N 9']":
+        token = index.sample_tokens[sample]
+        if token not in known:
+            return Boxes3D.empty().rows
         T_global_ego = index.T_global_ego([index.key_data_row(sample, LIDAR_NAME)])[0]
-        return transform_boxes(rigid_inverse(T_global_ego), rows)
+        return to_detections(columns.select([token]), T_global_ego).boxes.rows
 
     return boxes_of
 

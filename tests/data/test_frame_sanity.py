@@ -1,6 +1,7 @@
 """Planted faults of frame, axis, angle and height are called by their names; good boxes are left in peace."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,12 @@ from bevstack.data.frame_sanity import AS_THEY_ARE, FrameSanity, FrameVerdict, c
 from bevstack.data.images import ImageSize
 from bevstack.data.index import open_index
 from bevstack.data.nuscenes import NuScenesFrames
+from bevstack.evaluation.detection_nuscenes import to_records
+from bevstack.evaluation.submission import SubmissionMeta, write_submission
 from bevstack.geometry.boxes import box_pose
 from bevstack.geometry.transforms import from_xy_yaw, transform_points
 from bevstack.types.boxes import BoxIndex
+from bevstack.types.scene import Detections
 
 T_EGO_LIDAR = from_xy_yaw(0.9, 0.0, -np.pi / 2, z_m=1.84)
 SIZES = ((4.6, 1.9, 1.7), (0.7, 0.7, 1.75), (11.0, 2.9, 3.4), (1.8, 0.6, 1.3))
@@ -205,6 +209,30 @@ def test_the_command_names_the_fault_and_exits_with_one(
     assert "bottom instead of centre" in capsys.readouterr().out
     assert main(["data", "check", str(root), "--deep"]) == 1
     assert "bottom instead of centre" in capsys.readouterr().out
+
+
+def test_the_boxes_of_a_submission_are_judged_as_annotated_ones_are(
+    nuscenes_real: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, version, split = real_frame_root(nuscenes_real, tmp_path / "real")
+    frames = NuScenesFrames(root=root, version=version, split=split, image_size=ImageSize(90, 160), num_sweeps=0)
+    truth = frames.annotations(0)
+    scores = np.where(np.arange(len(truth.boxes)) % 2, 0.9, 0.5).astype(np.float32)
+    for column, shift_m, verdict in ((BoxIndex.Z, 0.0, "boxes and points fit"), (BoxIndex.Z, 1.0, "z offset")):
+        rows = truth.boxes.rows.copy()
+        rows[:, column] += shift_m
+        found = Detections(boxes=replace(truth.boxes, rows=rows), scores=scores, attribute_index=truth.attribute_index)
+        records = {frames.token(0): to_records(frames.token(0), found, frames.ego(0).T_global_ego)}
+        file = write_submission(tmp_path / "found.json", SubmissionMeta.of_modality("lidar"), records)
+        assert main(["data", "sanity", str(root), "--predictions", str(file)]) == bool(shift_m)
+        assert verdict in capsys.readouterr().out
+    assert main(["data", "sanity", str(root), "--predictions", str(tmp_path / "found.json"), "--min-score", "1"]) == 0
+    assert "too little evidence" in capsys.readouterr().out
+
+
+def test_no_frames_at_all_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "sanity", str(write_tiny(tmp_path / "tiny")), "--frames", "0"]) == 1
+    assert "num_frames=0 must be at least 1" in capsys.readouterr().err
 
 
 def test_scores_name_every_hypothesis() -> None:
