@@ -34,6 +34,9 @@ SUFFIX = ".parquet"
 ROW_GROUP_BYTES, ROW_GROUP_SAMPLES = 32 << 20, 256
 """A row group is written when it reaches one of the two."""
 
+_ROWS_PER_PAGE = 4
+"""Where a value is as large as an occupancy grid: pages stay small, and what is damaged can be named."""
+
 _META_KEY, _CONFIG_KEY = b"bevstack.predictions", b"bevstack.config"
 _NAMES: dict[str, tuple[str, ...]] = {
     "detection_classes": DETECTION_CLASSES,
@@ -178,6 +181,7 @@ class PredictionWriter:
             use_byte_stream_split=["map.list.element"] if "map" in self._tasks else False,
             write_statistics=False,
             write_page_checksum=True,
+            write_batch_size=_ROWS_PER_PAGE if "occupancy" in self._tasks else None,
         )
 
 
@@ -290,22 +294,20 @@ class PredictionStore:
             raise ValueError(self._where_damaged(group, columns, error)) from error
 
     def _where_damaged(self, group: int, columns: Sequence[str], error: Exception) -> str:
-        damaged = columns[0]
+        """The first field that cannot be read, and the first of its samples."""
         for column in columns:
+            whole = 0
             try:
-                self._file.read_row_group(group, columns=[column])
+                for batch in self._file.iter_batches(1, row_groups=[group], columns=[column], use_threads=False):
+                    whole += batch.num_rows
             except (pa.ArrowException, OSError):
-                damaged = column
-                break
-        if damaged == TOKEN_COLUMN:
-            return (
-                f"{self.path}: row group {group}: field '{damaged}' is damaged ({_short(error)}); copy the file again"
-            )
-        first, last = self._group_tokens[group][0], self._group_tokens[group][-1]
-        return (
-            f"{self.path}: samples {first} to {last}: field '{damaged}' is damaged ({_short(error)}); copy or write "
-            "the file again"
-        )
+                place = f"row group {group}"
+                if column != TOKEN_COLUMN:
+                    place = f"sample {self._group_tokens[group][whole]} (or one soon after it)"
+                return (
+                    f"{self.path}: {place}: field '{column}' is damaged ({_short(error)}); copy or write the file again"
+                )
+        return f"{self.path}: row group {group} cannot be read ({_short(error)})"
 
     def _checked_tasks(self) -> tuple[Task, ...]:
         schema, names = self._file.schema_arrow, self.description.get("tasks")
