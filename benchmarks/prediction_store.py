@@ -24,7 +24,8 @@ from bevstack.evaluation.box_columns import BoxColumns, read_submission_columns
 from bevstack.evaluation.dense_folder import DenseFolder
 from bevstack.evaluation.predicted import Predicted
 from bevstack.evaluation.prediction_files import open_predictions, write_as
-from bevstack.evaluation.prediction_store import PredictionMeta, PredictionStore, write_predictions
+from bevstack.evaluation.prediction_store import PredictionMeta, PredictionStore
+from bevstack.evaluation.prediction_writer import write_predictions
 from bevstack.types import OCC3D_GRID, Occupancy
 
 SAMPLES, BOXES, GRIDS = 1000, 200, 40

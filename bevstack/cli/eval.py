@@ -102,7 +102,8 @@ def _from_model(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "To
     from bevstack.evaluation.lidar_frame import LidarFrame
     from bevstack.evaluation.prediction import meta_of, predict, spread
     from bevstack.evaluation.prediction_scoring import Scene, score_other_tasks
-    from bevstack.evaluation.prediction_store import PredictionStore, PredictionWriter
+    from bevstack.evaluation.prediction_store import PredictionStore
+    from bevstack.evaluation.prediction_writer import PredictionWriter
     from bevstack.evaluation.runner import ToScore
     from bevstack.evaluation.submission import SubmissionMeta
     from bevstack.perception.tracking.tracker import Tracker

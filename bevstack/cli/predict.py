@@ -40,7 +40,8 @@ def run(arguments: list[str]) -> int:
 def _store(args: argparse.Namespace) -> int:
     from bevstack.evaluation.checkpoint import choose_device, open_checkpoint
     from bevstack.evaluation.prediction import meta_of, predict, spread
-    from bevstack.evaluation.prediction_store import PredictionStore, PredictionWriter
+    from bevstack.evaluation.prediction_store import PredictionStore
+    from bevstack.evaluation.prediction_writer import PredictionWriter
     from bevstack.perception.tracking.tracker import Tracker
 
     checkpoint = open_checkpoint(args.checkpoint)

@@ -20,7 +20,8 @@ from bevstack.evaluation.detection_nuscenes import to_columns
 from bevstack.evaluation.lidar_frame import LidarFrame
 from bevstack.evaluation.modality import Modality, restrict
 from bevstack.evaluation.predicted import Predicted
-from bevstack.evaluation.prediction_store import PredictionMeta, PredictionWriter
+from bevstack.evaluation.prediction_store import PredictionMeta
+from bevstack.evaluation.prediction_writer import PredictionWriter
 from bevstack.evaluation.submission import SubmissionMeta
 from bevstack.types.frame import Frame
 from bevstack.types.interfaces import FrameSource

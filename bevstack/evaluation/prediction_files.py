@@ -19,7 +19,8 @@ from bevstack.evaluation.motion_predictions import read_motion_predictions, writ
 from bevstack.evaluation.planning_file import FORMAT as PLANNING_FORMAT
 from bevstack.evaluation.planning_file import read_planning, write_planning
 from bevstack.evaluation.predicted import DENSE_TASKS, Predicted, Task
-from bevstack.evaluation.prediction_store import SUFFIX, PredictionMeta, PredictionStore, PredictionWriter
+from bevstack.evaluation.prediction_store import SUFFIX, PredictionMeta, PredictionStore
+from bevstack.evaluation.prediction_writer import PredictionWriter
 from bevstack.evaluation.submission import write_json
 from bevstack.types.errors import did_you_mean
 

@@ -18,7 +18,8 @@ from bevstack.evaluation.detection_nuscenes import to_records
 from bevstack.evaluation.predicted import TASKS, Predicted
 from bevstack.evaluation.prediction_checks import check_predictions
 from bevstack.evaluation.prediction_files import EXPORTS, open_predictions, write_as
-from bevstack.evaluation.prediction_store import PredictionStore, write_predictions
+from bevstack.evaluation.prediction_store import PredictionStore
+from bevstack.evaluation.prediction_writer import write_predictions
 from bevstack.evaluation.submission import SubmissionMeta, write_submission
 from bevstack.types import OCC3D_GRID, Occupancy
 

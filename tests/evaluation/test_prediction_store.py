@@ -13,12 +13,13 @@ from fixtures.predicted_samples import META, assert_same, boxes_of, predicted_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bevstack.evaluation import prediction_store
+from bevstack.evaluation import prediction_writer
 from bevstack.evaluation.box_columns import BoxColumns
 from bevstack.evaluation.predicted import TASKS, Predicted
-from bevstack.evaluation.prediction_store import PredictionStore, PredictionWriter, write_predictions
+from bevstack.evaluation.prediction_store import PredictionStore
+from bevstack.evaluation.prediction_writer import PredictionWriter, write_predictions
 from bevstack.evaluation.protocols import PROTOCOLS
-from bevstack.types import OCC3D_GRID, Occupancy
+from bevstack.types import OCC3D_GRID, BevGrid, Occupancy
 
 TOKENS = [f"sample-{k}" for k in range(7)]
 
@@ -47,7 +48,7 @@ def test_any_samples_and_tasks_survive(
 def test_sample_by_sample_gives_the_same_as_all_at_once_and_row_groups_bound_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prediction_store, "ROW_GROUP_SAMPLES", 2)
+    monkeypatch.setattr(prediction_writer, "ROW_GROUP_SAMPLES", 2)
     whole = predicted_of(TOKENS)
     with PredictionWriter(tmp_path / "streamed.parquet", META) as writer:
         for token in TOKENS:
@@ -89,7 +90,7 @@ def test_a_sample_twice_or_with_other_tasks_or_on_another_grid_is_refused(tmp_pa
         with pytest.raises(ValueError, match="sample b: field 'planning' must be in all samples"):
             writer.add(predicted_of(["b"], [task for task in TASKS if task != "planning"]))
         other = predicted_of(["c"])
-        grid = prediction_store.BevGrid(x_range_m=(-3.0, 5.0), y_range_m=(-3.0, 3.0), z_range_m=(-5.0, 3.0), cell_m=0.5)
+        grid = BevGrid(x_range_m=(-3.0, 5.0), y_range_m=(-3.0, 3.0), z_range_m=(-5.0, 3.0), cell_m=0.5)
         moved = type(other.map[0])(probabilities=other.map[0].probabilities, grid=grid)
         with pytest.raises(ValueError, match="sample c: 'map_grid' is .*before it was"):
             writer.add(replace(other, map=(moved,)))
