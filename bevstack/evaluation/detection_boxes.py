@@ -23,8 +23,8 @@ from bevstack.types.errors import DatasetError
 _LOG = logging.getLogger(__name__)
 
 _RANGE_M = np.array([CLASS_RANGE_M[name] for name in DETECTION_CLASSES])
-_MARGIN_M = 0.01
-"""How much farther than its corners the rough test for a rack reaches."""
+_MARGIN_M = 1e-6
+"""How close to a face of a rack a centre is tested with the devkit's own rounding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,22 +171,24 @@ def _counted(
 
 
 def _leave_out_racks(counts: np.ndarray, boxes: BoxColumns, samples: np.ndarray, racks: BoxColumns) -> None:
-    """Take back the mark of cycles in racks. A rough test leaves few pairs for the exact one."""
-    if not len(racks):
-        return
+    """Take back the mark of cycles in racks. Only where a centre lies on a face, rounding has to be the devkit's."""
     classes = [DETECTION_CLASSES.index(name) for name in RACK_CLASSES]
     cycles = np.flatnonzero(counts & np.isin(boxes.class_index, classes))
-    cycles = cycles[np.argsort(samples[cycles], kind="stable")]
-    first = np.searchsorted(samples[cycles], np.arange(len(racks.sample_tokens) + 1))
-    reach = np.linalg.norm(racks.size_wlh, axis=1) / 2 + _MARGIN_M
+    first = racks.sample_first
+    num_racks = (first[1:] - first[:-1])[samples[cycles]]
+    cycles = np.repeat(cycles, num_racks)  # a row for each cycle and rack of a sample
+    number = np.arange(len(cycles)) - np.repeat(np.cumsum(num_racks) - num_racks, num_racks)
+    pairs = first[samples[cycles]] + number
     rotations = rotation_matrices(racks.rotation_wxyz)
-    for rack, sample in enumerate(racks.sample_index.tolist()):
-        rows = cycles[first[sample] : first[sample + 1]]
-        offsets = boxes.translation[rows] - racks.translation[rack]
-        rows = rows[np.linalg.norm(offsets, axis=1) <= reach[rack]]
-        if len(rows):
-            edges = _edges(racks.translation[rack], racks.size_wlh[rack], rotations[rack])
-            counts[[row for row in rows if _is_inside(boxes.translation[row], *edges)]] = False
+    offsets = boxes.translation[cycles] - racks.translation[pairs]
+    in_rack = np.einsum("nij,ni->nj", rotations[pairs], offsets)
+    beyond = (np.abs(in_rack) - racks.size_wlh[pairs][:, [1, 0, 2]] / 2).max(axis=1, initial=-np.inf)
+    is_inside = beyond < 0
+    for row in np.flatnonzero(np.abs(beyond) < _MARGIN_M):
+        rack = pairs[row]
+        edges = _edges(racks.translation[rack], racks.size_wlh[rack], rotations[rack])
+        is_inside[row] = _is_inside(boxes.translation[cycles[row]], *edges)
+    counts[cycles[is_inside]] = False
 
 
 def _edges(center: np.ndarray, size_wlh: np.ndarray, rotation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,8 @@ from typing import Any, BinaryIO
 
 import orjson
 
-CHUNK_BYTES = 2 << 20
+CHUNK_BYTES = 256 << 10
+"""So little that its objects stay in the processor's cache."""
 
 Samples = dict[str, Any]
 """Sample token -> what the file says are its box records."""
