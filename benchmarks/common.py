@@ -64,7 +64,7 @@ def compare(
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             samples[name].append((time.process_time() - start) * 1e3)
-    timings = {name: _timing(values) for name, values in samples.items()}
+    timings = {name: timing_of(values) for name, values in samples.items()}
     return Result(
         suite=suite,
         case=case,
@@ -77,7 +77,8 @@ def compare(
     )
 
 
-def _timing(values: list[float]) -> Timing:
+def timing_of(values: list[float]) -> Timing:
+    """Smallest, median and spread of CPU times in milliseconds."""
     low, median, high = statistics.quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
     return Timing(min_ms=min(values), median_ms=median, iqr_ms=high - low, runs=len(values))
 

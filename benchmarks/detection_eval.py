@@ -85,7 +85,7 @@ def compare(root: Path, path: Path, folder: Path, runs: int) -> common.Result:
             assert len(arrays) == len(expected) == 321 and not differing, f"{candidate} differs in {differing[:5]}"
     for candidate, peak in peaks.items():
         print(f"peak memory of {candidate:<24} {peak:8.0f} MB")
-    timings = {name: common._timing(values) for name, values in samples.items()}
+    timings = {name: common.timing_of(values) for name, values in samples.items()}
     counts = f"{facts['samples']} samples, {facts['predictions']} predictions, {facts['truth']} objects that count"
     return common.Result(
         suite="detection_eval",
@@ -132,10 +132,10 @@ def _ours(root: Path, from_json: bool) -> tuple[dict[str, np.ndarray], float, di
     from bevstack.evaluation.detection import class_scores, scores_from_classes
     from bevstack.evaluation.detection_boxes import ScoredBoxes, read_truth
     from bevstack.evaluation.detection_matching import match_records
-    from bevstack.evaluation.nuscenes_tables import ScoringTables
+    from bevstack.evaluation.splits import split_tokens
 
     index = open_index(root, VERSION, out=root.parent / "index")
-    tokens = ScoringTables(index).split_tokens(SPLIT)
+    tokens = split_tokens(index, SPLIT)
     few = read_truth(index, tokens[:1])
     match_records(ScoredBoxes.of(few.boxes, few))  # loads the compiled code
     boxes = None if from_json else read_submission_columns(root / "results.json")[0]

@@ -27,7 +27,7 @@ from bevstack.data.nuscenes import NuScenesFrames
 from bevstack.data.occupancy import OccupancyFormat
 from bevstack.engine import Session
 from bevstack.evaluation.modality import MODALITIES, Modality
-from bevstack.evaluation.nuscenes_tables import choose_split
+from bevstack.evaluation.splits import choose_split
 from bevstack.model import DrivingModel
 from bevstack.perception.tracking.tracker import Tracker
 

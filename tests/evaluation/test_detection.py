@@ -31,7 +31,7 @@ from bevstack.evaluation.detection_boxes import DetectionTruth, ScoredBoxes, rea
 from bevstack.evaluation.detection_matching import ClassRecords, MatchRecords, match, match_records
 from bevstack.evaluation.detection_nuscenes import to_columns
 from bevstack.evaluation.devkit_arithmetic import headings, planar_norms
-from bevstack.evaluation.nuscenes_tables import ScoringTables
+from bevstack.evaluation.splits import split_tokens
 from bevstack.types import BoxIndex, Detections
 from bevstack.types.errors import DatasetError
 
@@ -150,7 +150,7 @@ def test_an_unknown_sample_is_named(frames) -> None:
 
 def read(path: Path) -> tuple[BoxColumns, DetectionTruth]:
     index = open_index(path.parent, "v1.0-mini", out=path.parent / "index")
-    truth = read_truth(index, ScoringTables(index).split_tokens("mini_val"))
+    truth = read_truth(index, split_tokens(index, "mini_val"))
     return read_submission_columns(path)[0], truth
 
 
@@ -195,7 +195,7 @@ def test_published_predictions_score_what_the_devkit_says(nuscenes_real: Path, t
     results = nuscenes_real / "results"
     expected = json.loads((results / "expected_devkit_detection_metrics.json").read_text())[name]
     index = open_index(nuscenes_real / "mini_val" / "derived_tables", "v1.0-mini", out=tmp_path / "index")
-    truth = read_truth(index, ScoringTables(index).split_tokens("mini_val"))
+    truth = read_truth(index, split_tokens(index, "mini_val"))
     scores, _ = score(read_submission_columns(results / name)[0], truth)
     assert scores.nds == expected["nd_score"]
     assert scores.mean_ap == expected["mean_ap"]
@@ -215,7 +215,7 @@ def test_published_predictions_have_the_devkits_curves_to_the_last_bit(
     (root / "maps").symlink_to(nuscenes_real / "maps")
     metrics, curves = devkit_detection(root, "v1.0-mini", "mini_val", path)
     index = open_index(root, "v1.0-mini", out=tmp_path / "index")
-    truth = read_truth(index, ScoringTables(index).split_tokens("mini_val"))
+    truth = read_truth(index, split_tokens(index, "mini_val"))
     records = match_records(ScoredBoxes.of(read_submission_columns(path)[0], truth))
     assert differing_arrays(of_all_classes(records), curves) == []
     assert differing_figures(scores_from_records(records), metrics) == []

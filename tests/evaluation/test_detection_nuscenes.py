@@ -8,7 +8,7 @@ from fixtures.ten_classes import ten_classes_frames, ten_classes_root
 
 from bevstack.data.nuscenes import NuScenesFrames
 from bevstack.evaluation.detection_nuscenes import to_columns, to_detections, to_records
-from bevstack.evaluation.nuscenes_tables import ScoringTables, choose_split
+from bevstack.evaluation.splits import choose_split, split_tokens
 from bevstack.evaluation.submission import SubmissionMeta, write_submission
 from bevstack.geometry.transforms import from_quaternion
 from bevstack.types import Boxes3D, BoxIndex, Detections
@@ -104,4 +104,4 @@ def test_a_failed_write_leaves_the_old_submission(tmp_path: Path) -> None:
 def test_the_only_split_is_chosen_and_an_unknown_one_refused(frames: NuScenesFrames) -> None:
     assert choose_split(frames.index, None) == "tiny"
     with pytest.raises(DatasetError, match="there is no split 'tidy'"):
-        ScoringTables(frames.index).split_tokens("tidy")
+        split_tokens(frames.index, "tidy")

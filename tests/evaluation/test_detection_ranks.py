@@ -14,7 +14,7 @@ from bevstack.evaluation.box_columns import read_submission_columns
 from bevstack.evaluation.detection import DetectionScores, score
 from bevstack.evaluation.detection_boxes import read_truth
 from bevstack.evaluation.detection_ranks import _owners, score_over_ranks
-from bevstack.evaluation.nuscenes_tables import ScoringTables
+from bevstack.evaluation.splits import split_tokens
 
 SHARES = {
     "alternating": lambda tokens: (tokens[::2], tokens[1::2]),
@@ -28,7 +28,7 @@ def _score_share(rank: int, root: Path) -> None:
     store = f"file://{root / 'rendezvous'}"
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
     index = open_index(root, "v1.0-mini", out=root / "index")
-    tokens = ScoringTables(index).split_tokens("mini_val")
+    tokens = split_tokens(index, "mini_val")
     predictions, _ = read_submission_columns(root / "results.json")
     results = {}
     for name, share in SHARES.items():
@@ -47,7 +47,7 @@ def of_two_processes(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dic
     root = tmp_path_factory.mktemp("ranks") / "data"
     path = write_split(root, 11, Recipe(samples_per_scene=4, truth_per_sample=40, predictions_per_sample=80))
     index = open_index(root, "v1.0-mini", out=root / "index")
-    tokens = ScoringTables(index).split_tokens("mini_val")
+    tokens = split_tokens(index, "mini_val")
     processes.spawn(_score_share, args=(root,), nprocs=2)
     results = [pickle.loads((root / f"{rank}.pkl").read_bytes()) for rank in (0, 1)]
     alone, _ = score(read_submission_columns(path)[0].select(tokens), read_truth(index, tokens))
