@@ -1,6 +1,5 @@
 """The official submission file: what a model found in every sample of a split, and which sensors it used."""
 
-import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -29,14 +28,6 @@ class SubmissionMeta:
         return cls(use_camera=modality != "lidar", use_lidar=modality != "camera")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
-    """Content of a submission file. `results` has the benchmark's own keys: box records by sample token."""
-
-    meta: dict[str, Any]
-    results: Mapping[str, Sequence[dict[str, Any]]]
-
-
 def write_submission(path: str | Path, meta: SubmissionMeta, results: Mapping[str, Sequence[dict[str, Any]]]) -> Path:
     """Write the file, complete or not at all.
 
@@ -61,24 +52,3 @@ def write_json(path: str | Path, content: Any) -> Path:
     finally:
         Path(temporary).unlink(missing_ok=True)
     return path
-
-
-def read_submission(path: str | Path) -> Submission:
-    """Content of a submission file.
-
-    Raises:
-        ValueError: not JSON, or without the two top-level fields.
-        FileNotFoundError: there is no such file.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no submission file {path}; 'bevstack predict' writes one")
-    try:
-        content = json.loads(path.read_bytes())  # the devkit's parser: it accepts NaN, which strict JSON does not
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is not JSON ({error}); a submission is the file that 'bevstack predict' writes"
-        ) from error
-    if not isinstance(content, dict) or not isinstance(content.get("results"), dict) or "meta" not in content:
-        raise ValueError(f"{path} is no detection submission: it needs 'meta' and 'results' (sample token -> boxes)")
-    return Submission(meta=content["meta"], results=content["results"])
