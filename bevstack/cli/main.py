@@ -17,6 +17,7 @@ COMMANDS = {
     "interaction": "train tasks alone and together and measure what they do to each other",
     "lint": "compare how training, evaluation, export and runtime prepare their input",
     "explain-diff": "say what differs between two runs, what matters most first",
+    "compare": "two runs side by side with intervals, and a gate for regressions",
     "report": "make the HTML report of a run",
     "weights": "pack a training run into a weights file, or look inside one",
     "demo": "worlds, training, evaluation and report in a few minutes",
@@ -42,7 +43,10 @@ def usage() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand; returns the exit code (0 done, 1 failed, 2 wrong usage, 130 interrupted)."""
+    """Run one subcommand; returns the exit code.
+
+    0 done, 1 failed, 2 wrong usage, 130 interrupted; 3 has a meaning of its own in commands that say so in their help.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage(), end="")

@@ -1,8 +1,9 @@
 """From predictions to a results folder: metrics, submission files, per-frame counts, and frames for the report.
 
 The results folder holds `metrics.json` (every number, with protocol, data and checkpoint), `curves.json` (precision and
-error curves), `frame_counts.json` (matched, missed and false boxes of every frame), `submission_<modality>.json` (the
-official file) and `frames/` (what the report shows). Without objects there are no curves, counts and submission.
+error curves), `frame_counts.json` (matched, missed and false boxes of every frame), `scene_statistics.npz` (by what
+runs are compared, resampled and sliced), `submission_<modality>.json` (the official file) and `frames/` (what the
+report shows). Without objects there are no curves, counts and submission.
 """
 
 import logging
@@ -26,6 +27,7 @@ from bevstack.evaluation.detection_boxes import ScoredBoxes, read_truth
 from bevstack.evaluation.detection_nuscenes import to_detections
 from bevstack.evaluation.frame_counts import FrameCount, FrameCounts, count_frames
 from bevstack.evaluation.frame_store import TRUTH, ShownBoxes, save_frame
+from bevstack.evaluation.scene_statistics import STATISTICS_FILE, Gathering, write_statistics
 from bevstack.evaluation.submission import SubmissionMeta, write_json, write_submission
 from bevstack.types.errors import DatasetError
 from bevstack.types.frame import Annotations
@@ -95,12 +97,14 @@ def evaluate(
     has_boxes = any(item.boxes is not None for item in to_score.values())
     annotated = read_truth(frames.index, tokens) if has_boxes else None
     rows: dict[str, _Row] = {}
+    gathering = Gathering(frames.index, tokens)
     shown: list[tuple[int, FrameCount]] = []
     for name, item in to_score.items():
         boxes, scores, counts = None, None, None
         if item.boxes is not None and annotated is not None:
             predictions = item.boxes()
             scores, boxes = score(predictions, annotated)
+            gathering.add(name, boxes)
             counts = count_frames(boxes)
             if item.meta is not None:
                 write_submission(out / f"submission_{name}.json", item.meta, predictions.to_records())
@@ -112,6 +116,7 @@ def evaluate(
     counts_of = {name: asdict(row.counts) for name, row in rows.items() if row.counts is not None}
     write_json(out / CURVES_FILE, {name: scores.curves for name, scores in scores_of.items()})
     write_json(out / COUNTS_FILE, counts_of)
+    write_statistics(out / STATISTICS_FILE, gathering.statistics())
     write_json(out / METRICS_FILE, content)
     return Evaluation(folder=out, scores=scores_of, content=content)
 
