@@ -63,7 +63,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that eval and predict share."""
     parser.add_argument("--data", metavar="ROOT", type=Path, required=True, help="folder with the v1.0-... folder")
     parser.add_argument("--version", metavar="V", help="version folder (default: the only one)")
-    parser.add_argument("--split", metavar="S", help="split (default: the only one, or val, or mini_val)")
+    parser.add_argument("--split", metavar="S", help="split (default: the only one, or val; of a store its own)")
     parser.add_argument("--limit", metavar="N", type=int, help="only N frames, spread evenly over the split")
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1 (default: a GPU where there is one)")
 

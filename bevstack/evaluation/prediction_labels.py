@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from bevstack.data.available_labels import has_map, has_occupancy
+from bevstack.data.index import open_index
 from bevstack.data.labels import Labeller
 from bevstack.data.map_labels import MapLabeller
 from bevstack.data.nuscenes import NuScenesFrames
@@ -21,10 +22,18 @@ _FORMAT_OF_GRID: dict[VoxelGrid, OccupancyFormat] = {OCC3D_GRID: "occ3d", OPENOC
 def data_to_score(file: PredictionFile, root: str | Path, version: str | None, split: str | None) -> LabelledData:
     """Frames of a data set with the labels that a file is scored with.
 
+    Args:
+        file: The open file.
+        root: Folder of the data set.
+        version: Version folder; may be left out where there is only one.
+        split: Split; by default the one that the file was made on, if the data set has it.
+
     Raises:
         DatasetError: the data set is not usable, or version or split is not clear.
     """
-    frames = frames_to_view(root, version, split)
+    index = open_index(root, version, progress=True)
+    made_on = file.meta.data.get("split")
+    frames = frames_to_view(root, index.version, split or (made_on if made_on in index.splits() else None))
     grids = _grids(file)
     without: dict[str, str] = {}
     labellers: tuple[Labeller, ...] = ()
