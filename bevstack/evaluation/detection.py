@@ -4,10 +4,11 @@ AP over four centre distances, five errors of the true positives at 2 m, and the
 to nuscenes-devkit 1.2.0 (`detection_cvpr_2019`) bit for bit, a hundred times faster.
 
 Traps: matching is by the distance of centres on the ground, not by overlap. Equal scores rank the later prediction
-first, so the order of samples in a file has an influence. A class without annotated boxes counts as AP 0 with errors 1,
-so figures on a small split are low. A class that never reaches 10 % recall has errors of 1. Attribute errors skip
-objects without an attribute, velocity errors those without a velocity. Where a sample set has no box at all the devkit
-stops with an error; here it scores 0.
+first, so the order of samples in a file has an influence. It is kept here, as the devkit keeps it on official splits;
+on others the devkit takes the order of the tables, which `predictions.select(tokens)` gives. A class without annotated
+boxes counts as AP 0 with errors 1, so figures on a small split are low. A class that never reaches 10 % recall has
+errors of 1. Attribute errors skip objects without an attribute, velocity errors those without a velocity. Where a
+sample set has no box at all the devkit stops with an error; here it scores 0.
 """
 
 from collections.abc import Mapping
