@@ -18,6 +18,7 @@ COMMANDS = {
     "lint": "compare how training, evaluation, export and runtime prepare their input",
     "explain-diff": "say what differs between two runs, what matters most first",
     "compare": "two runs side by side with intervals, and a gate for regressions",
+    "leaderboard": "pack, check and re-score signed results, and make the page of their table",
     "report": "make the HTML report of a run",
     "weights": "pack a training run into a weights file, or look inside one",
     "demo": "worlds, training, evaluation and report in a few minutes",
