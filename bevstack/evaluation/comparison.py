@@ -29,6 +29,7 @@ from bevstack.evaluation.figure_names import figures_of, is_headline, kind_of
 from bevstack.evaluation.gate import Shown
 from bevstack.evaluation.run_results import RunResults, check_same_table
 from bevstack.evaluation.scene_statistics import RowFigures
+from bevstack.evaluation.slices import SCENE_SLICES
 from bevstack.seed_statistics import Spread, joint_spread, seed_spreads
 
 Verdict = Literal["better", "worse", "not clear", "equal", "no interval", "not measured"]
@@ -141,20 +142,25 @@ def compare(
 
 def row_statistic(run: RunResults, row: str, slices: Sequence[str] = ()) -> Statistic | None:
     """The figures of a row that are kept by scene, those of slices after an @; None where nothing is."""
-    statistics = run.statistics.rows.get(row)
-    if statistics is None:
+    facts, statistics, dense = run.statistics.facts, run.statistics.rows.get(row), run.statistics.dense.get(row)
+    if statistics is None and dense is None:
         return None
-    facts = run.statistics.facts
-    whole = RowFigures(facts, statistics)
-    parts = {name: RowFigures(facts, statistics, name) for name in slices}
+    boxes = {} if statistics is None else {name: RowFigures(facts, statistics, name) for name in (None, *slices)}
+    in_slice = {name: facts.of_scenes(name) for name in slices if name in SCENE_SLICES}
 
     def figures(weights: np.ndarray) -> dict[str, float | None]:
-        found = figures_of(whole(weights))
-        for name, part in parts.items():
-            found |= {f"{figure}@{name}": value for figure, value in figures_of(part(weights)).items()}
+        found = {} if dense is None else figures_of(dense(weights))
+        for name, part in boxes.items():
+            found |= _in_slice(figures_of(part(weights)), name)
+        for name, mask in in_slice.items():
+            found |= {} if dense is None else _in_slice(figures_of(dense(weights * mask)), name)
         return found
 
     return figures
+
+
+def _in_slice(figures: dict[str, float | None], name: str | None) -> dict[str, float | None]:
+    return figures if name is None else {f"{figure}@{name}": value for figure, value in figures.items()}
 
 
 def _common_rows(a: Sequence[RunResults], b: Sequence[RunResults]) -> list[tuple[str, str, str]]:

@@ -2,18 +2,16 @@
 but for a few kilobytes of pictures for each frame that a report may show.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from bevstack.data.bird_rasters import BirdRaster, encode_png, map_raster, occupancy_raster
 from bevstack.data.class_names import OCCUPANCY_IGNORE
+from bevstack.evaluation.dense_scorers import DenseScorers
 from bevstack.evaluation.lidar_frame import LidarFrame
-from bevstack.evaluation.map_segmentation import FIXED, MapScorer
-from bevstack.evaluation.occupancy import OccupancyScorer
-from bevstack.evaluation.rayiou import RayScorer
+from bevstack.evaluation.map_segmentation import FIXED
 from bevstack.types.bev import OPENOCCUPANCY_GRID
 from bevstack.types.frame import Annotations, OccupancyGrid
 from bevstack.types.scene import Occupancy, SceneEstimate
@@ -48,10 +46,8 @@ class DenseResults:
     """By sample token: what the model says, seen from above."""
     wrong_share: dict[str, float] = field(default_factory=dict)
     """By sample token: share of map cells and voxels that are wrong, added up over the two tasks."""
-    _map: MapScorer = field(default_factory=MapScorer)
-    _occupancy: OccupancyScorer = field(default_factory=OccupancyScorer)
-    _occupancy_in_lidar: OccupancyScorer = field(default_factory=OccupancyScorer)
-    _rays: RayScorer = field(default_factory=RayScorer)
+    by_scene: dict[str, DenseScorers] = field(default_factory=dict)
+    """By scene name: the counts of its frames; all under an empty name where the scene is not known without `lidar`."""
 
     def add(self, estimate: SceneEstimate, truth: Annotations | None) -> None:
         """Count one frame; what the model does not predict or the frame has no labels of does not count.
@@ -61,11 +57,12 @@ class DenseResults:
         """
         self.rasters[estimate.token] = predicted_rasters(estimate)
         wrong = 0.0
+        scorers = self.by_scene.setdefault(self._scene(estimate.token), DenseScorers())
         if estimate.map is not None and truth is not None and truth.map_masks is not None:
-            self._map.add(estimate.map, truth.map_masks)
+            scorers.map.add(estimate.map, truth.map_masks)
             wrong += float(((estimate.map.probabilities >= FIXED) != truth.map_masks.masks).mean())
         if estimate.occupancy is not None and truth is not None and truth.occupancy is not None:
-            self._add_occupancy(estimate.token, estimate.occupancy, truth.occupancy)
+            self._add_occupancy(scorers, estimate.token, estimate.occupancy, truth.occupancy)
             counted = truth.occupancy.camera_mask & (truth.occupancy.semantics != OCCUPANCY_IGNORE)
             is_wrong = estimate.occupancy.semantics != truth.occupancy.semantics
             wrong += float((is_wrong & counted).sum() / max(counted.sum(), 1))
@@ -79,20 +76,24 @@ class DenseResults:
         """
         if both := self.rasters.keys() & other.rasters.keys():
             raise ValueError(f"sample {min(both)} is counted already: give each frame to one process only")
-        self._map.merge(other._map)
-        self._occupancy.merge(other._occupancy)
-        self._occupancy_in_lidar.merge(other._occupancy_in_lidar)
-        self._rays.merge(other._rays)
+        for scene, scorers in other.by_scene.items():
+            self.by_scene.setdefault(scene, DenseScorers()).merge(scorers)
         self.rasters |= other.rasters
         self.wrong_share |= other.wrong_share
 
-    def _add_occupancy(self, token: str, found: Occupancy, truth: OccupancyGrid) -> None:
-        self._occupancy.add(found, truth)
+    def _scene(self, token: str) -> str:
+        if self.lidar is None:
+            return ""
+        index = self.lidar.index
+        return index.scene_of_sample(index.sample_row(token)).name
+
+    def _add_occupancy(self, scorers: DenseScorers, token: str, found: Occupancy, truth: OccupancyGrid) -> None:
+        scorers.occupancy.add(found, truth)
         if self.lidar is None:
             return
-        self._rays.add(token, found, truth, self.lidar.origins(token))
+        scorers.rays.add(token, found, truth, self.lidar.origins(token))
         if truth.grid == OPENOCCUPANCY_GRID:
-            self._occupancy_in_lidar.add(*self.lidar.openoccupancy(token, found))
+            scorers.occupancy_in_lidar.add(*self.lidar.openoccupancy(token, found))
 
     @property
     def tasks(self) -> tuple[DenseTask, ...]:
@@ -102,20 +103,10 @@ class DenseResults:
 
     def scores(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Task -> protocol -> numbers; tasks without a single scored frame are left out."""
-        by_task: Mapping[DenseTask, tuple[Any, ...]] = {
-            "map": (self._map,),
-            "occupancy": (self._occupancy_in_lidar, self._occupancy, self._rays),
-        }
-        return {
-            task: {
-                protocol: asdict(numbers)
-                for scorer in scorers
-                if scorer.num_frames
-                for protocol, numbers in scorer.result().items()
-            }
-            for task, scorers in by_task.items()
-            if any(scorer.num_frames for scorer in scorers)
-        }
+        whole = DenseScorers()
+        for scorers in self.by_scene.values():
+            whole.merge(scorers)
+        return whole.scores()
 
 
 def predicted_rasters(estimate: SceneEstimate) -> Rasters:

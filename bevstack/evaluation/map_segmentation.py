@@ -11,6 +11,7 @@ the set is counted in a few megabytes. A constant prediction has the share of th
 judges the order alone: probabilities may all be far too low.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import no_type_check
 
@@ -93,6 +94,18 @@ class MapScorer:
         self._cells += other._cells
         self._levels += other._levels
         self._num_frames += other._num_frames
+
+    @property
+    def counts(self) -> dict[str, np.ndarray]:
+        """What the numbers follow from. Sums over any choice of frames, weighted or not, go to `of_counts`."""
+        return {"cells": self._cells, "levels": self._levels}
+
+    @classmethod
+    def of_counts(cls, counts: Mapping[str, np.ndarray], num_frames: int) -> "MapScorer":
+        """A scorer that has counted this."""
+        scorer = cls()
+        scorer._cells, scorer._levels, scorer._num_frames = counts["cells"], counts["levels"], num_frames
+        return scorer
 
     @property
     def num_frames(self) -> int:

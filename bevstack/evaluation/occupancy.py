@@ -13,7 +13,7 @@ frames this decides the mean, so the mean over the classes that the labels have 
 Masked scores reward thick walls, because what lies behind the first surface is seldom observed: `rayiou` does not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import no_type_check
 
@@ -139,6 +139,23 @@ class OccupancyScorer:
         if self._grid is not None and self._grid != grid:
             raise ValueError(f"frames on {self._grid} and on {grid} have no common score: use one scorer for each")
         self._grid = grid
+
+    @property
+    def counts(self) -> dict[str, np.ndarray]:
+        """What the numbers follow from. Sums over any choice of frames, weighted or not, go to `of_counts`."""
+        return {"voxels": self._counts}
+
+    @property
+    def grid(self) -> VoxelGrid | None:
+        """Of the frames; None before the first."""
+        return self._grid
+
+    @classmethod
+    def of_counts(cls, counts: Mapping[str, np.ndarray], num_frames: int, grid: VoxelGrid) -> "OccupancyScorer":
+        """A scorer that has counted this."""
+        scorer = cls()
+        scorer._counts, scorer._num_frames, scorer._grid = counts["voxels"], num_frames, grid
+        return scorer
 
     @property
     def num_frames(self) -> int:

@@ -108,6 +108,7 @@ def evaluate(
             counts = count_frames(boxes)
             if item.meta is not None:
                 write_submission(out / f"submission_{name}.json", item.meta, predictions.to_records())
+        gathering.add_dense(name, item.dense.by_scene)
         shown = shown or (choose_frames(counts, num_shown) if counts else _least_alike(item.dense, tokens, num_shown))
         rows[name] = _Row(item=item, scores=scores, counts=counts, boxes=_boxes_of_frames(boxes, frames, shown))
     _save_frames(out / FRAMES_FOLDER, frames, labellers, shown, rows)

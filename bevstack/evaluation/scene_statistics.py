@@ -10,7 +10,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -20,6 +20,7 @@ from jaxtyping import Bool, Int32
 
 from bevstack.data.class_names import LIDAR_NAME
 from bevstack.data.index import DatasetIndex
+from bevstack.evaluation.dense_scorers import DenseScorers, DenseStatistics
 from bevstack.evaluation.detection_boxes import ScoredBoxes
 from bevstack.evaluation.detection_statistics import (
     ClassStatistics,
@@ -38,6 +39,7 @@ from bevstack.evaluation.slices import (
     slices_of_description,
 )
 from bevstack.geometry.transforms import wrap_angle, yaw_of
+from bevstack.types.bev import VoxelGrid
 
 STATISTICS_FILE = "scene_statistics.npz"
 FORMAT = "bevstack-scene-statistics-1"
@@ -56,6 +58,12 @@ class SampleFacts:
     slices: dict[str, Bool[np.ndarray, " S"]]
     """A mask for each of `SAMPLE_SLICES`."""
 
+    def of_scenes(self, name: str) -> Bool[np.ndarray, " G"]:
+        """Which scenes have a sample in a slice."""
+        mask = np.zeros(len(self.scene_names), bool)
+        mask[self.scene_index[self.slices[name]]] = True
+        return mask
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneStatistics:
@@ -64,6 +72,8 @@ class SceneStatistics:
     facts: SampleFacts
     rows: dict[str, DetectionStatistics]
     """Row of results (a modality) -> its boxes; rows without objects are left out."""
+    dense: dict[str, DenseStatistics] = field(default_factory=dict)
+    """Row of results -> its counts of map and occupancy."""
 
 
 class RowFigures:
@@ -106,6 +116,7 @@ class Gathering:
             slices={**slices, TURNING: is_turning},
         )
         self._rows: dict[str, DetectionStatistics] = {}
+        self._dense: dict[str, DenseStatistics] = {}
 
     def add(self, row: str, boxes: ScoredBoxes) -> None:
         """Take the boxes behind the scores of one row; their samples are those of the evaluation, in its order."""
@@ -117,9 +128,14 @@ class Gathering:
             _visibility(self._index, boxes),
         )
 
+    def add_dense(self, row: str, by_scene: Mapping[str, DenseScorers]) -> None:
+        """Take the counts of map and occupancy of one row; left out where they are not kept by scene."""
+        if by_scene and by_scene.keys() <= set(self._facts.scene_names):
+            self._dense[row] = DenseStatistics.of(by_scene, self._facts.scene_names)
+
     def statistics(self) -> SceneStatistics:
         """All rows so far."""
-        return SceneStatistics(facts=self._facts, rows=dict(self._rows))
+        return SceneStatistics(facts=self._facts, rows=dict(self._rows), dense=dict(self._dense))
 
 
 def _ways(index: DatasetIndex, samples: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
@@ -177,9 +193,15 @@ def write_statistics(path: str | Path, statistics: SceneStatistics) -> Path:
         "scene_names": facts.scene_names,
         "slices": list(facts.slices),
         "rows": {name: list(of.classes) for name, of in statistics.rows.items()},
+        "dense": {
+            name: {"counts": list(of.counts), "grid": _grid_text(of.grid), "lidar_grid": _grid_text(of.lidar_grid)}
+            for name, of in statistics.dense.items()
+        },
     }
     arrays = {"scene_index": facts.scene_index}
     arrays |= {f"slice/{name}": mask for name, mask in facts.slices.items()}
+    for place, counts in enumerate(statistics.dense.values()):
+        arrays |= {f"dense{place}/{name}": array for name, array in counts.counts.items()}
     for row, of in enumerate(statistics.rows.values()):
         arrays |= _flat(f"row{row}/truth", of.truth)
         for k, of_class in enumerate(of.classes.values()):
@@ -227,23 +249,42 @@ def read_statistics(path: str | Path) -> SceneStatistics:
             }
             truth = TruthFacts(**_unflat(f"row{row}/truth", arrays, TruthFacts))
             rows[name] = DetectionStatistics(sample_tokens=tokens, truth=truth, classes=of_class)
+        dense = {
+            name: DenseStatistics(
+                counts={each: arrays[f"dense{place}/{each}"] for each in of["counts"]},
+                grid=_grid(of["grid"]),
+                lidar_grid=_grid(of["lidar_grid"]),
+            )
+            for place, (name, of) in enumerate(head["dense"].items())
+        }
     except (KeyError, ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged or of another version ({error}): evaluate the run again") from error
-    return SceneStatistics(facts=facts, rows=rows)
+    return SceneStatistics(facts=facts, rows=rows, dense=dense)
 
 
 def _flat(prefix: str, of: Any) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
-    for field in fields(of):
-        value = getattr(of, field.name)
+    for column in fields(of):
+        value = getattr(of, column.name)
         if isinstance(value, Places):
             arrays |= _flat(prefix, value)
         else:
-            arrays[f"{prefix}/{field.name}"] = value
+            arrays[f"{prefix}/{column.name}"] = value
     return arrays
 
 
 def _unflat(prefix: str, arrays: Mapping[str, np.ndarray], kind: type) -> dict[str, Any]:
-    names = [field.name for field in fields(kind) if field.name != "places"]
-    places = Places(**{field.name: arrays[f"{prefix}/{field.name}"] for field in fields(Places)})
+    names = [column.name for column in fields(kind) if column.name != "places"]
+    places = Places(**{column.name: arrays[f"{prefix}/{column.name}"] for column in fields(Places)})
     return {"places": places, **{name: arrays[f"{prefix}/{name}"] for name in names}}
+
+
+def _grid_text(grid: VoxelGrid | None) -> dict[str, Any] | None:
+    return None if grid is None else asdict(grid)
+
+
+def _grid(text: dict[str, Any] | None) -> VoxelGrid | None:
+    if text is None:
+        return None
+    values: dict[str, Any] = {name: tuple(of) if isinstance(of, list) else of for name, of in text.items()}
+    return VoxelGrid(**values)
