@@ -78,7 +78,7 @@ class Comparison:
         notes = []
         if self.num_scenes < MIN_SCENES:
             notes.append(
-                f"{self.num_scenes} scenes: intervals need {MIN_SCENES} or more, so nothing can be called clear"
+                f"scenes: {self.num_scenes}; intervals need {MIN_SCENES} or more, so nothing can be called clear"
             )
         elif len(self.a) == len(self.b) == 1:
             notes.append("one run a side: the intervals know the noise of scenes, not that of training")
