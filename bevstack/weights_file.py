@@ -20,6 +20,8 @@ import bevstack
 from bevstack.data.class_names import DETECTION_CLASSES
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
+SHIPPED = ("demo", "detection")
+"""Names of the weights in that folder: three tasks, and the detection network that they were started from."""
 WEIGHTS_FORMAT = "bevstack-weights-1"
 RUN_WEIGHTS = "weights.safetensors"
 """Name of the averaged weights in a run folder."""
@@ -124,15 +126,18 @@ def weights_path(path: str | Path) -> Path:
     Raises:
         FileNotFoundError: there is none.
     """
-    if str(path) == "demo":
-        file = WEIGHTS_FOLDER / "demo.safetensors"
+    if str(path) in SHIPPED:
+        file = WEIGHTS_FOLDER / f"{path}.safetensors"
     else:
         file = Path(path)
         if file.is_dir():
             newest = newest_checkpoint(file)
             file = file / RUN_WEIGHTS if (file / RUN_WEIGHTS).exists() or newest is None else newest
     if not file.is_file():
-        raise FileNotFoundError(f"there is no weights file {file}; give a .safetensors, a .ckpt, a run folder, or demo")
+        raise FileNotFoundError(
+            f"there is no weights file {file}; give a .safetensors, a .ckpt, a run folder, "
+            f"or one of {', '.join(SHIPPED)}"
+        )
     return file
 
 

@@ -16,7 +16,7 @@ from bevstack.lint.paths import Deployed, allowed_differences, augmentations_of,
 from bevstack.lint.probe import write_probe
 from bevstack.training.run_folder import RunFolder
 from bevstack.types.errors import did_you_mean
-from bevstack.weights_file import RUN_WEIGHTS, newest_checkpoint, read_weights
+from bevstack.weights_file import RUN_WEIGHTS, SHIPPED, newest_checkpoint, read_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,7 @@ def lint_named(target: str, overrides: Sequence[str] = (), *, weights: str | Non
         config = RunFolder(folder).read_config()
         if deployed is None and ((folder / RUN_WEIGHTS).exists() or newest_checkpoint(folder)):
             deployed = Deployed.from_metadata(read_weights(folder)[2])
-    elif folder.is_file() or target == "demo":
+    elif folder.is_file() or target in SHIPPED:
         own = Deployed.from_metadata(read_weights(target)[2])
         config, deployed = own.config, deployed or own
     else:

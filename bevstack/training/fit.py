@@ -30,7 +30,7 @@ from bevstack.training.settings import Strategy, TrainerSettings
 from bevstack.training.tasks import tasks_of
 from bevstack.training.transfer import load_matching
 from bevstack.types import FrameSource
-from bevstack.weights_file import RUN_WEIGHTS, describe, read_checkpoint, weights_path, write_weights
+from bevstack.weights_file import RUN_WEIGHTS, SHIPPED, describe, read_checkpoint, weights_path, write_weights
 
 _LOG = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ class _Run:
             return resume, checkpoint
         agreed = ["", ""]
         if self.is_first:
-            if self.config.init_from not in (None, "demo"):
+            if self.config.init_from not in (None, *SHIPPED):
                 # `latest` means the run before this one, and the stored configuration says which that was.
                 self.config.init_from = str(weights_path(self.config.init_from).resolve())
             made = create_run_folder(self.config.run_root, self.config.name, self.config, self.data_hash)
