@@ -10,6 +10,7 @@ import orjson
 
 from bevstack.evaluation.frame_store import read_frames
 from bevstack.evaluation.runner import CURVES_FILE, FRAMES_FOLDER, METRICS_FILE
+from bevstack.report.spread import Spread, spread_of
 from bevstack.training.metrics_log import read_metrics
 
 _LOG = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ class ReportContent:
     """Worst first; pictures embedded as data URIs."""
     num_left_out: int
     """Stored frames that did not fit."""
+    spread: Spread
+    """Intervals and slices of the first row."""
     training: list[dict[str, float]]
     run: dict[str, Any]
     """Versions, seed and command of the training run."""
@@ -54,10 +57,11 @@ def collect(folder: str | Path, *, max_frames: int = MAX_FRAMES) -> ReportConten
     metrics: dict[str, Any] | None = None
     curves: dict[str, Any] = {}
     frames: list[dict[str, Any]] = []
-    left_out = 0
+    left_out, spread = 0, Spread()
     if evaluation is not None:
         metrics = _read_json(evaluation / METRICS_FILE)
         curves = _read_json(evaluation / CURVES_FILE) if (evaluation / CURVES_FILE).is_file() else {}
+        spread = spread_of(evaluation, next(iter(metrics["results"])))
         frames, left_out = _embedded(read_frames(evaluation / FRAMES_FOLDER), max_frames)
     run: dict[str, Any] = {}
     config_text = ""
@@ -71,6 +75,7 @@ def collect(folder: str | Path, *, max_frames: int = MAX_FRAMES) -> ReportConten
         curves=curves,
         frames=frames,
         num_left_out=left_out,
+        spread=spread,
         training=read_metrics(training / TRAINING_FILE) if training is not None else [],
         run=run,
         config_text=config_text,

@@ -9,6 +9,7 @@ from bevstack.data.class_names import OCCUPANCY_CLASSES, OCCUPANCY_FREE
 from bevstack.data.maps import MAP_CLASSES
 from bevstack.report.confusion import confusion_chart
 
+_FIGURES = {"mean_iou": "mIoU", "iou": "IoU-occupied"}
 TITLES = {"map": "Map segmentation", "occupancy": "Occupancy"}
 
 
@@ -24,6 +25,8 @@ class Card:
     protocol: str
     key: str
     """Where the number stands below its protocol in `metrics.json`."""
+    figure: str
+    """Its name in `bevstack compare`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +105,15 @@ def _cards(task: str, first: Mapping[str, Any]) -> list[Card]:
     if "iou" in numbers:
         wanted.append(("iou", "IoU", "occupied against free"))
     return [
-        Card(name=f"{kind} {what}", short=f"{short} {what}", value=numbers[key], hint=hint, protocol=protocol, key=key)
+        Card(
+            name=f"{kind} {what}",
+            short=f"{short} {what}",
+            value=numbers[key],
+            hint=hint,
+            protocol=protocol,
+            key=key,
+            figure=f"{short}.{protocol.rpartition('/')[2]}.{_FIGURES[key]}",
+        )  # fmt: skip
         for key, what, hint in wanted
     ]
 
