@@ -50,4 +50,5 @@ def test_the_published_mean_average_precision_is_reproduced(nuscenes_real: Path,
     published = json.loads((nuscenes_real / "results" / "trelpy_lidar_metrics_summary.json").read_text())
     row = evaluated(tables, nuscenes_real / "results" / FILES[0], tmp_path / "out")
     assert row["mean_ap"] == published["mean_ap"]
-    assert row["nds"] == pytest.approx(published["nd_score"], abs=2e-6)  # the boxes of these tables are turned about z only
+    # The boxes of these tables are turned about z only.
+    assert row["nds"] == pytest.approx(published["nd_score"], abs=2e-6)
