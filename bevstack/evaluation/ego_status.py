@@ -8,12 +8,12 @@ Why it matters: a network that sees this status and no sensor at all reaches the
 AD-MLP, 2023; Li et al., BEV-Planner, CVPR 2024). Every planning result therefore states whether its model was given it.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 from jaxtyping import Bool, Float64
 
 from bevstack.data.images import ImageSize
@@ -128,7 +128,7 @@ def _messages(root: Path, scene: str, kind: str) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        messages = json.loads(path.read_bytes())
+        messages = orjson.loads(path.read_bytes())
         return sorted(messages, key=lambda message: message["utime"])
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{path} is no list of CAN bus messages ({error!r}): unpack can_bus.zip again") from error

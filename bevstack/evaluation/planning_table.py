@@ -47,6 +47,8 @@ from bevstack.evaluation.planning_raster import RASTER_RULES, raster_hits
 from bevstack.evaluation.planning_sums import FRAME_SUBSETS, PlanSums
 
 EXPERT = "expert"
+_TRAINING_SPLIT = {"mini_val": "mini_train"}
+"""Scored split -> training split, where it is not just "train"."""
 RowKind = Literal["expert", "prediction", "baseline"]
 
 
@@ -134,6 +136,22 @@ def read_planning_truth(index: DatasetIndex, split: str) -> PlanningTruth:
     )
 
 
+def read_training(index: DatasetIndex, split: str) -> tuple[EgoStatus, EgoFuture] | None:
+    """What the ego-status network is trained on beside a split: the training split of the same data set.
+
+    None where the data set has none, or where it shares a scene with the split.
+
+    Raises:
+        DatasetError: there is no such split, or a table is damaged.
+        CalibrationError: a pose is not usable.
+    """
+    training = _TRAINING_SPLIT.get(split, "train")
+    splits = index.splits()
+    if training not in splits or set(splits[training]) & set(splits.get(split, ())):
+        return None
+    return read_ego_status(index, training), read_ego_future(index, training)
+
+
 def score_planning(
     truth: PlanningTruth,
     plans: Mapping[str, PlanColumns],
@@ -144,8 +162,8 @@ def score_planning(
     Args:
         truth: The frames.
         plans: Plans by name; each must have exactly the samples of the frames, in any order.
-        training: Own motion and future of a training split, from which the ego-status network is learned; without it
-            that row is missing, and the table says so.
+        training: Own motion and future of a training split, from which the ego-status network is learned
+            (`read_training`); without it that row is missing, and the table says so.
 
     Raises:
         ValueError: a plan lacks a sample or has one too many, or bears the name of a baseline.

@@ -17,7 +17,7 @@ from bevstack.evaluation.lidar_frame import LidarFrame
 from bevstack.evaluation.lidarseg import score_submission
 from bevstack.evaluation.map_vectors_file import score_map_line_file
 from bevstack.evaluation.motion_columns import read_motion_truth
-from bevstack.evaluation.planning_table import PlanningRow, read_planning_truth, score_planning
+from bevstack.evaluation.planning_table import PlanningRow, read_planning_truth, read_training, score_planning
 from bevstack.evaluation.predicted import DENSE_TASKS, Predicted
 from bevstack.evaluation.prediction_files import LIDARSEG, MAP_LINES, PredictionFile
 from bevstack.evaluation.prediction_labels import label_frames
@@ -156,8 +156,8 @@ def _score_found_motion(predicted: Predicted, row: str, scene: Scene) -> Numbers
 
 def _score_planning(predicted: Predicted, row: str, scene: Scene) -> Numbers:
     assert predicted.planning is not None
-    truth = read_planning_truth(scene.data.frames.index, scene.data.frames.split)
-    found = score_planning(truth, {row: predicted.planning})
+    index, split = scene.data.frames.index, scene.data.frames.split
+    found = score_planning(read_planning_truth(index, split), {row: predicted.planning}, read_training(index, split))
     numbers: Numbers = {}
     for field in ("uniad", "stp3", "vad", "polygon", "boundary"):
         by_name: dict[str, dict[str, Any]] = {}

@@ -20,6 +20,7 @@ from bevstack.evaluation.planning_table import (
     PlanningTable,
     PlanningTruth,
     read_planning_truth,
+    read_training,
     score_planning,
     sum_plans,
     tabulate,
@@ -132,6 +133,20 @@ def test_shards_by_scene_give_the_table_of_the_whole(truth: PlanningTruth) -> No
         name: replace(entry, sums=merge_sums([part[name].sums for part in parts])) for name, entry in whole.items()
     }
     assert tabulate(merged, truth.future) == tabulate(whole, truth.future)
+
+
+def test_the_network_is_trained_on_a_training_split_without_a_scene_that_is_scored(tmp_path: Path) -> None:
+    scenes = {name: {"a": Track(path=straight(0.0, 0.0))} for name in ("scene-1", "scene-2", "scene-3")}
+    index = drive(tmp_path / "root", scenes, num_keyframes=9, ego=turning_left, T_ego_lidar=T_EGO_LIDAR)
+    assert read_training(index, SPLIT) is None
+    splits = {"train": ["scene-1", "scene-2"], "mine": ["scene-3"], "mixed": ["scene-2", "scene-3"]}
+    (index.folder / "splits.json").write_text(json.dumps(splits))
+    training = read_training(index, "mine")
+    assert training is not None and len(training[0]) == 18 and training[1].scene_names == ("scene-1", "scene-2")
+    assert read_training(index, "mixed") is None and read_training(index, "train") is None
+    table = score_planning(read_planning_truth(index, "mine"), {}, training)
+    learned, constant = row_of(table, "ego_status_mlp"), row_of(table, "constant_velocity")
+    assert learned.vad.l2_m.at_3s < 0.2 < constant.vad.l2_m.at_3s  # every scene drives the same circle
 
 
 def test_plans_for_the_wrong_samples_or_with_the_name_of_a_baseline_are_refused(truth: PlanningTruth) -> None:
