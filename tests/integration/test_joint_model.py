@@ -100,7 +100,7 @@ def test_two_frames_at_once_equal_each_alone_in_all_tasks() -> None:
         pairs = (
             (together["detection"].numbers, alone["detection"].numbers),
             (together["map"].logits, alone["map"].logits),
-            (together["occupancy"].logits.values, alone["occupancy"].logits.values),
+            (together["occupancy"].logits.raster().values, alone["occupancy"].logits.raster().values),
         )
         for joint, single in pairs:
             torch.testing.assert_close(joint[index], single[0], rtol=1e-3, atol=1e-3)
@@ -115,7 +115,7 @@ def test_missing_sensors_and_empty_clouds_give_finite_output(is_training: bool) 
     for batch in (blind, make_batch([None, None]), make_batch([np.zeros((0, 5)), None]), make_batch([full, None])):
         output = model(batch)["m3net"]
         assert output["detection"].numbers.isfinite().all() and output["detection"].peaks.heatmap.isfinite().all()
-        assert output["map"].logits.isfinite().all() and output["occupancy"].logits.values.isfinite().all()
+        assert output["map"].logits.isfinite().all() and output["occupancy"].logits.raster().values.isfinite().all()
 
 
 def test_a_detection_stage_with_plain_fusion_fills_encoders_fusion_and_backbone() -> None:
