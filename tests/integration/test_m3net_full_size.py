@@ -83,7 +83,7 @@ def test_the_large_network_takes_a_step_on_a_real_frame(nuscenes_real: Path, tmp
     output = outputs["m3net"]
     assert output["detection"].class_logits.shape == (1, 200, 10)
     assert output["map"].logits.shape == output["map"].coarse.shape == (1, 6, 200, 200)
-    assert output["occupancy"].logits.values.shape == (1, 5, 172, 172, 1, 18)
+    assert output["occupancy"].logits.raster().values.shape == (1, 5, 172, 172, 1, 18)
     assert output["occupancy"].grid.shape_xyz == (512, 512, 40)
 
     weights, terms = flat_weights(config.loss_weights), model.loss(outputs, labels)
