@@ -90,15 +90,16 @@ class SceneTracks:
         Raises:
             ValueError: a prediction lacks an identity, is of another class or not finite, or a sample is missing.
         """
-        _check(predictions)
+        check_tracks(predictions)
         boxes = ScoredBoxes.of(predictions, truth.detection)
         order = np.lexsort((truth.timestamp_us, truth.scene_index))
         frame_of, scene = np.empty(len(order), np.int64), truth.scene_index[order].astype(np.int64)
         frame_of[order] = np.arange(len(order))
         annotated, counts = truth.detection.boxes, boxes.truth_counts & _IS_TRACKED[truth.detection.boxes.class_index]
         times = truth.timestamp_us[order]
-        assert boxes.predictions.track_index is not None
         predicted = boxes.predictions.track_index
+        if predicted is None:  # allowed where there is no box
+            predicted = np.zeros(0, np.int64)
         kept = boxes.prediction_counts
         join = _Joiner(scene, times)
         return cls(
@@ -144,7 +145,7 @@ def read_tracking_truth(index: DatasetIndex, sample_tokens: Sequence[str]) -> Tr
 
 
 def _check_single(index: DatasetIndex, boxes: BoxColumns, instance: np.ndarray) -> None:
-    row = _second_of_pair(boxes.sample_index, instance)
+    row = second_of_pair(boxes.sample_index, instance)
     if row is not None:
         token, sample = index.instance_tokens[int(instance[row])], boxes.sample_tokens[boxes.sample_index[row]]
         raise DatasetError(
@@ -152,7 +153,7 @@ def _check_single(index: DatasetIndex, boxes: BoxColumns, instance: np.ndarray) 
         )
 
 
-def _check(predictions: BoxColumns) -> None:
+def check_tracks(predictions: BoxColumns) -> None:
     """Refuse what cannot be scored, and warn of identities that are not unique."""
     if predictions.track_index is None:
         if len(predictions):
@@ -174,7 +175,7 @@ def _check(predictions: BoxColumns) -> None:
                 f"has {DETECTION_CLASSES[predictions.class_index[row]]}, score {predictions.score[row]}, "
                 f"translation {predictions.translation[row].tolist()}"
             )
-    double = _second_of_pair(predictions.sample_index, predictions.track_index)
+    double = second_of_pair(predictions.sample_index, predictions.track_index)
     if double is not None:
         _LOG.warning(
             "tracking_id '%s' occurs twice in sample %s: the official code matches both boxes, such a file may be "
@@ -184,7 +185,7 @@ def _check(predictions: BoxColumns) -> None:
         )
 
 
-def _second_of_pair(samples: np.ndarray, identities: np.ndarray) -> int | None:
+def second_of_pair(samples: np.ndarray, identities: np.ndarray) -> int | None:
     """A row whose sample and identity another row has too; None where there is none."""
     order = np.lexsort((identities, samples))
     same = (np.diff(samples[order]) == 0) & (np.diff(identities[order]) == 0)
