@@ -89,7 +89,27 @@ def _other_tasks(results: Mapping[str, Any]) -> list[str]:
                 info = protocol(identity)
                 lines += ["", f"{identity} ({info.title}): {info.headline}"]
                 rows = {name: numbers, **numbers.get("baselines", {})}
-                lines += [f"  {each:<24}{_headline(of, info.headline)}" for each, of in rows.items()]
+                if task == "planning":
+                    lines += _plans(rows, info.headline)
+                else:
+                    lines += [f"  {each:<24}{_headline(of, info.headline)}" for each, of in rows.items()]
+    return lines
+
+
+def _plans(rows: Mapping[str, Any], key: str) -> list[str]:
+    """Each plan with what it was given, then what its headline hides: missing steps, and the frames that turn."""
+    given = {name: "ego status" if of["uses_ego_status"] else "" for name, of in rows.items()}
+    lines = [f"  {name:<24}{given[name]:<10}{_headline(of, key)}" for name, of in rows.items()]
+    known = f"{key}_known"
+    is_flattered = any(of[known] != of[key] for of in rows.values() if known in of)
+    exact, which = (known, ", over the steps that exist") if is_flattered else (key, "")
+    if is_flattered:
+        lines += [f"  all frames{which}", *(f"    {name:<32}{_headline(of, exact)}" for name, of in rows.items())]
+    turning = {name: of["turning"] for name, of in rows.items() if of.get("turning")}
+    count = max((of["num_frames"] for of in turning.values()), default=0)
+    if count:
+        lines += [f"  turning frames ({count}){which}"]
+        lines += [f"    {name:<32}{_headline(of, exact)}" for name, of in turning.items()]
     return lines
 
 
