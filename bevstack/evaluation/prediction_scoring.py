@@ -22,6 +22,8 @@ from bevstack.evaluation.predicted import DENSE_TASKS, Predicted
 from bevstack.evaluation.prediction_files import LIDARSEG, MAP_LINES, PredictionFile
 from bevstack.evaluation.prediction_labels import label_frames
 from bevstack.evaluation.runner import ToScore
+from bevstack.evaluation.tracking import score as score_tracks
+from bevstack.evaluation.tracking_tracks import read_tracking_truth
 from bevstack.types.scene import SceneEstimate
 
 Numbers = dict[str, dict[str, Any]]
@@ -135,6 +137,12 @@ def _dense(file: PredictionFile, scene: Scene) -> DenseResults:
 # ---------------------------------------------------------------- one scorer for each further task
 
 
+def _score_tracking(predicted: Predicted, row: str, scene: Scene) -> Numbers:
+    assert predicted.tracking is not None
+    scores = score_tracks(predicted.tracking, read_tracking_truth(scene.data.frames.index, scene.tokens))
+    return {scores.protocol: asdict(scores)}
+
+
 def _score_motion(predicted: Predicted, row: str, scene: Scene) -> Numbers:
     index = scene.data.frames.index
     agents = motion_nusc.agents_to_predict(index, scene.data.frames.split)
@@ -181,6 +189,7 @@ def _with_baselines(by_name: Mapping[str, dict[str, Any]], row: str) -> dict[str
 
 
 SCORERS: dict[str, Callable[[Predicted, str, Scene], Numbers]] = {
+    "tracking": _score_tracking,
     "motion": _score_motion,
     "found_motion": _score_found_motion,
     "planning": _score_planning,
