@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures.nuscenes_tiny import write_tiny
 from scipy.optimize import linear_sum_assignment
 
 from bevstack.data.class_names import DETECTION_CLASSES
@@ -23,6 +24,7 @@ from bevstack.evaluation.tracking_records import TrackingRecords, match_records
 from bevstack.evaluation.tracking_rules import METRICS, SUMMED
 from bevstack.evaluation.tracking_submission import write_tracking_submission
 from bevstack.evaluation.tracking_tracks import SceneTracks, TrackingTruth, mean_by_group, read_tracking_truth
+from bevstack.types.errors import DatasetError
 
 PERIOD_US = 500_000
 ORIGIN = (601.3, 1642.7)
@@ -364,3 +366,21 @@ def test_real_tracks_score_what_the_devkit_says(nuscenes_real: Path, tmp_path: P
     official = TrackingEval(config, str(path), "mini_val", str(tmp_path / "o"), "v1.0-mini", str(root), verbose=False)
     metrics, curves = official.evaluate()
     assert_equal_to_devkit(score(predictions, truth), curves.serialize(), metrics.serialize())
+
+
+def test_annotations_of_a_data_set_are_perfect_tracks_and_scenes_must_be_whole(tmp_path: Path) -> None:
+    index = open_index(write_tiny(tmp_path / "root"))
+    tokens = list(index.sample_tokens)
+    truth = read_tracking_truth(index, tokens)
+    boxes = replace(
+        truth.detection.boxes,
+        track_index=truth.instance,
+        track_ids=tuple(index.instance_tokens),
+        score=np.full(len(truth.instance), 0.5),
+    )
+    is_tracked = np.isin(np.array(DETECTION_CLASSES)[boxes.class_index], TRACKING_CLASSES)
+    ours = score(boxes.take(is_tracked), truth)
+    assert ours.num_predictions > 0
+    assert ours.overall["fn"] == ours.overall["fp"] == ours.overall["ids"] == 0
+    with pytest.raises(DatasetError, match="whole scenes"):
+        read_tracking_truth(index, tokens[:1])
