@@ -1,4 +1,4 @@
-"""Found objects with their predicted motions, and annotated objects with what they did: the two sides of `motion/epa-*`.
+"""Found objects with their predicted motions, and annotated ones with what they did: the two sides of `motion/epa-*`.
 
 All coordinates are those of the nuScenes `global` frame.
 """

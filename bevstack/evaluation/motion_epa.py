@@ -5,18 +5,18 @@ are "car", found within 50 m; pedestrians within 40 m. Found objects are matched
 their group closer than 2 m. minADE and minFDE are those of the best of six modes over the steps that are annotated; MR
 is the share of matches of which every mode is more than 2 m off somewhere.
 
-`motion/epa-vad` (Jiang et al., VAD, ICCV 2023, and its evaluation code): three seconds, 15 m to the sides and 30 m ahead
-and behind. "car" is car, truck, bus and trailer; found objects of a score above 0.6 are assigned all at once, whatever
-their classes. Objects count whose three seconds are annotated; minFDE and MR (minFDE above 2 m) are over those.
+`motion/epa-vad` (Jiang et al., VAD, ICCV 2023, and its evaluation code): three seconds, 15 m to the sides and 30 m
+ahead and behind. "car" is car, truck, bus and trailer; found objects of a score above 0.6 are assigned all at once,
+whatever their classes. Objects count whose three seconds are annotated; minFDE and MR (minFDE above 2 m) are over them.
 
-EPA = (hits - 0.5 false) / objects (Gu et al., ViP3D, CVPR 2023). In UniAD a hit is found in a greedy matching of its own,
-in which only pairs with a minFDE below 2 m match; in VAD it is a match with a minFDE of at most 2 m.
+EPA = (hits - 0.5 false) / objects (Gu et al., ViP3D, CVPR 2023). In UniAD a hit is found in a greedy matching of its
+own, in which only pairs with a minFDE below 2 m match; in VAD it is a match with a minFDE of at most 2 m.
 
-Traps. Errors are over matched objects only and improve when hard ones are missed: quote EPA. EPA falls with every box in
-the file: UniAD's own files hold the tracks above its threshold, a file of 500 boxes a frame scores far below zero. UniAD
-counts objects without an annotated future, which nobody can hit: `epa_ceiling` says how much is to be had. Its published
-code also books no error at all for them and averages errors over recall; `min_ade_as_published_m` and the like do the
-same, while `min_ade_m` is the mean over the matches whose future is known.
+Traps. Errors are over matched objects only and improve when hard ones are missed: quote EPA. EPA falls with every box
+in the file: UniAD's own files hold the tracks above its threshold, one with 500 boxes a frame scores far below zero.
+UniAD counts objects without an annotated future, which nobody can hit: `epa_ceiling` says how much is to be had. Its
+published code also books no error at all for them and averages errors over recall; `min_ade_as_published_m` and the
+like do the same, while `min_ade_m` is the mean over the matches whose future is known.
 """
 
 from collections.abc import Callable, Mapping
@@ -64,6 +64,8 @@ class EpaScores:
 
     protocol: str
     num_samples: int
+    mean_epa: float | None
+    """Of the two groups."""
     groups: dict[str, GroupScores]
     """"car" (several classes, see the module) and "pedestrian"."""
 
@@ -76,10 +78,13 @@ def score(matches: MotionMatches, protocol: str) -> EpaScores:
     """
     if protocol not in MATCHERS:
         raise ValueError(f"protocol '{protocol}' is none of {', '.join(MATCHERS)}")
+    groups = {name: _group_scores(matches, number, protocol) for number, name in enumerate(GROUPS)}
+    known = [each.epa for each in groups.values() if each.epa is not None]
     return EpaScores(
         protocol=protocol,
         num_samples=len(matches.scene),
-        groups={name: _group_scores(matches, number, protocol) for number, name in enumerate(GROUPS)},
+        mean_epa=float(np.mean(known)) if known else None,
+        groups=groups,
     )
 
 

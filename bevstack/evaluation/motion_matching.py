@@ -234,7 +234,7 @@ def _last_known(is_known: np.ndarray) -> np.ndarray:
 
 
 def _errors(found: _Side, true: _Side, partner: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """minADE and minFDE over the known steps, and whether every mode is off by more than 2 m somewhere (1 or 0).
+    """Least ADE and FDE over the known steps, and whether every mode is off by more than 2 m somewhere (1 or 0).
 
     NaN for objects without a partner or whose partner's future is not known at all.
     """
