@@ -132,10 +132,10 @@ def _devkit(root: Path) -> tuple[dict[str, np.ndarray], float, dict[str, int]]:
 
 def _ours(root: Path, from_json: bool) -> tuple[dict[str, np.ndarray], float, dict[str, int]]:
     from bevstack.data.index import open_index
-    from bevstack.evaluation.box_columns import read_submission_columns
-    from bevstack.evaluation.detection import class_scores, scores_from_classes
-    from bevstack.evaluation.detection_boxes import ScoredBoxes, read_truth
-    from bevstack.evaluation.detection_matching import match_records
+    from bevstack.evaluation.detection.boxes import ScoredBoxes, read_truth
+    from bevstack.evaluation.detection.matching import match_records
+    from bevstack.evaluation.detection.protocol import class_scores, scores_from_classes
+    from bevstack.evaluation.predictions.box_columns import read_submission_columns
     from bevstack.evaluation.splits import split_tokens
 
     index = open_index(root, VERSION, out=root.parent / "index")

@@ -17,7 +17,13 @@ from scipy.spatial.distance import cdist
 from shapely.geometry import LineString
 
 from bevstack.data.map_lines import MAP_LINE_CLASSES, MapLines
-from bevstack.evaluation.map_vectors import DISTANCES_M, NUM_POINTS, PredictedLines, average_precision, score_lines
+from bevstack.evaluation.dense.map_vectors import (
+    DISTANCES_M,
+    NUM_POINTS,
+    PredictedLines,
+    average_precision,
+    score_lines,
+)
 
 Frame = tuple[PredictedLines, MapLines]
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from bevstack.data.class_names import OCCUPANCY_CLASSES, OCCUPANCY_FREE
-from bevstack.evaluation.occupancy import count_voxels
+from bevstack.evaluation.dense.occupancy import count_voxels
 from bevstack.types import OCC3D_GRID, Occupancy, OccupancyGrid
 
 NUM_CLASSES = len(OCCUPANCY_CLASSES)

@@ -20,12 +20,12 @@ from nuscenes.eval.common.data_classes import EvalBoxes
 from nuscenes.eval.detection.data_classes import DetectionBox
 
 from bevstack.data.class_names import OCCUPANCY_FREE
-from bevstack.evaluation.box_columns import BoxColumns, read_submission_columns
-from bevstack.evaluation.dense_folder import DenseFolder
-from bevstack.evaluation.predicted import Predicted
-from bevstack.evaluation.prediction_files import open_predictions, write_as
-from bevstack.evaluation.prediction_store import PredictionMeta, PredictionStore
-from bevstack.evaluation.prediction_writer import write_predictions
+from bevstack.evaluation.dense.folder import DenseFolder
+from bevstack.evaluation.predictions.box_columns import BoxColumns, read_submission_columns
+from bevstack.evaluation.predictions.files import open_predictions, write_as
+from bevstack.evaluation.predictions.predicted import Predicted
+from bevstack.evaluation.predictions.store import PredictionMeta, PredictionStore
+from bevstack.evaluation.predictions.writer import write_predictions
 from bevstack.types import OCC3D_GRID, Occupancy
 
 SAMPLES, BOXES, GRIDS = 1000, 200, 40

@@ -22,7 +22,7 @@ from fixtures.ray_reference import count_rays_in_lock_step
 from bevstack.data.class_names import OCCUPANCY_CLASSES, OCCUPANCY_FREE
 from bevstack.data.index import open_index
 from bevstack.data.occupancy import read_occupancy
-from bevstack.evaluation.rayiou import count_rays, lidar_origins
+from bevstack.evaluation.dense.rayiou import count_rays, lidar_origins
 from bevstack.types import OCC3D_GRID, Occupancy, OccupancyGrid
 
 ROAD, WALL = OCCUPANCY_CLASSES.index("driveable_surface"), OCCUPANCY_CLASSES.index("manmade")

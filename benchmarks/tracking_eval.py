@@ -23,10 +23,10 @@ from nuscenes.eval.tracking.data_classes import TrackingBox
 from nuscenes.eval.tracking.evaluate import TrackingEval
 
 from bevstack.data.class_names import DETECTION_CLASSES
-from bevstack.evaluation.box_records import TRACKING_CLASSES
-from bevstack.evaluation.tracking import TrackingScores, scores_from_records
-from bevstack.evaluation.tracking_records import match_records
-from bevstack.evaluation.tracking_tracks import SceneTracks, Tracks
+from bevstack.evaluation.predictions.box_records import TRACKING_CLASSES
+from bevstack.evaluation.tracking.protocol import TrackingScores, scores_from_records
+from bevstack.evaluation.tracking.records import match_records
+from bevstack.evaluation.tracking.tracks import SceneTracks, Tracks
 
 SAMPLES = 40
 OBJECTS = {"car": 16, "pedestrian": 10, "truck": 4, "bus": 2, "trailer": 2, "motorcycle": 2, "bicycle": 2}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bevstack.evaluation.comparison import ComparedFigure, Comparison
+    from bevstack.evaluation.comparison.runs import ComparedFigure, Comparison
 
 EXIT_GATE = 3
 
@@ -49,10 +49,10 @@ def parser() -> argparse.ArgumentParser:
 def run(arguments: list[str]) -> int:
     """Compare, print one screen, test the gate."""
     args = parser().parse_args(arguments)
-    from bevstack.evaluation.comparison import compare
-    from bevstack.evaluation.gate import parse_conditions
+    from bevstack.evaluation.comparison.gate import parse_conditions
+    from bevstack.evaluation.comparison.runs import compare
+    from bevstack.evaluation.predictions.submission import write_json
     from bevstack.evaluation.run_results import read_run
-    from bevstack.evaluation.submission import write_json
 
     conditions = parse_conditions(args.fail_if)
     a, b = ([read_run(text) for text in side.split(",") if text] for side in (args.a, args.b))
@@ -75,8 +75,8 @@ def run(arguments: list[str]) -> int:
 
 def _slices(text: str, figures: list[str]) -> list[str]:
     """Slices that were asked for, and those that conditions name."""
-    from bevstack.evaluation.scene_statistics import SAMPLE_SLICES
-    from bevstack.evaluation.slices import OBJECT_SLICES
+    from bevstack.evaluation.comparison.scene_statistics import SAMPLE_SLICES
+    from bevstack.evaluation.comparison.slices import OBJECT_SLICES
     from bevstack.types.errors import did_you_mean
 
     known = (*SAMPLE_SLICES, *OBJECT_SLICES)
@@ -96,7 +96,7 @@ def table(comparison: "Comparison", *, every_figure: bool) -> str:
         f"B  {', '.join(comparison.b)}",
         f"{data['version']} {data['split']}, {comparison.num_samples} frames of {comparison.num_scenes} scenes",
     ]
-    from bevstack.evaluation.figure_names import is_headline
+    from bevstack.evaluation.comparison.figure_names import is_headline
 
     for row, figures in comparison.rows.items():
         shown = [of for of in figures if every_figure or is_headline(of.name)]

@@ -209,8 +209,8 @@ def _sanity(options: argparse.Namespace) -> int:
 def _predicted_boxes(index: "DatasetIndex", file: Path, min_score: float) -> "BoxesOfSample":
     """The boxes of an official submission file in `ego`, those of a sufficient score."""
     from bevstack.data.class_names import LIDAR_NAME
-    from bevstack.evaluation.box_columns import read_submission_columns
-    from bevstack.evaluation.detection_nuscenes import to_detections
+    from bevstack.evaluation.detection.nuscenes import to_detections
+    from bevstack.evaluation.predictions.box_columns import read_submission_columns
     from bevstack.types.boxes import Boxes3D
 
     columns, _ = read_submission_columns(file)

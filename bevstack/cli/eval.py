@@ -72,9 +72,9 @@ def run(arguments: list[str]) -> int:
     """Score, write the results folder, print one screen."""
     args = parser().parse_args(arguments)
     from bevstack.cli.eval_table import table
-    from bevstack.evaluation.prediction import spread
+    from bevstack.evaluation.predict import spread
+    from bevstack.evaluation.predictions.submission import write_json
     from bevstack.evaluation.runner import evaluate
-    from bevstack.evaluation.submission import write_json
 
     data, to_score, provenance = _from_file(args) if args.predictions else _from_model(args)
     frames = data.frames
@@ -99,13 +99,13 @@ def run(arguments: list[str]) -> int:
 
 def _from_model(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "ToScore"], dict[str, Any]]:
     from bevstack.evaluation.checkpoint import choose_device, open_checkpoint
-    from bevstack.evaluation.lidar_frame import LidarFrame
-    from bevstack.evaluation.prediction import meta_of, predict, spread
-    from bevstack.evaluation.prediction_scoring import Scene, score_other_tasks
-    from bevstack.evaluation.prediction_store import PredictionStore
-    from bevstack.evaluation.prediction_writer import PredictionWriter
+    from bevstack.evaluation.dense.lidar_frame import LidarFrame
+    from bevstack.evaluation.predict import meta_of, predict, spread
+    from bevstack.evaluation.predictions.scoring import Scene, score_other_tasks
+    from bevstack.evaluation.predictions.store import PredictionStore
+    from bevstack.evaluation.predictions.submission import SubmissionMeta
+    from bevstack.evaluation.predictions.writer import PredictionWriter
     from bevstack.evaluation.runner import ToScore
-    from bevstack.evaluation.submission import SubmissionMeta
     from bevstack.perception.tracking.tracker import Tracker
 
     checkpoint = open_checkpoint(args.checkpoint)
@@ -139,11 +139,11 @@ def _from_model(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "To
 
 
 def _from_file(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "ToScore"], dict[str, Any]]:
-    from bevstack.evaluation.prediction import spread
-    from bevstack.evaluation.prediction_checks import check_predictions
-    from bevstack.evaluation.prediction_files import open_predictions
-    from bevstack.evaluation.prediction_labels import data_to_score
-    from bevstack.evaluation.prediction_scoring import provenance_of, score_file
+    from bevstack.evaluation.predict import spread
+    from bevstack.evaluation.predictions.checks import check_predictions
+    from bevstack.evaluation.predictions.files import open_predictions
+    from bevstack.evaluation.predictions.labels import data_to_score
+    from bevstack.evaluation.predictions.scoring import provenance_of, score_file
 
     if args.modality:
         raise ValueError("--modality needs --checkpoint: a file of predictions says itself which sensors it used")

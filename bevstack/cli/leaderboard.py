@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bevstack.evaluation.bundle import Verified
+    from bevstack.evaluation.comparison.bundle import Verified
 
 EXIT_NOT_CONFIRMED = 3
 
@@ -58,21 +58,21 @@ def run(arguments: list[str]) -> int:
 
 
 def _key(args: argparse.Namespace) -> int:
-    from bevstack.evaluation.bundle_signature import make_key
+    from bevstack.evaluation.comparison.bundle_signature import make_key
 
     print(f"key          {args.out}\nfingerprint  {make_key(args.out).fingerprint}")
     return 0
 
 
 def _pack(args: argparse.Namespace) -> int:
-    from bevstack.evaluation.bundle import pack, verify
+    from bevstack.evaluation.comparison.bundle import pack, verify
 
     pack(args.run, args.out, name=args.name, key=args.key)
     return _print_verified(verify(args.out))
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from bevstack.evaluation.bundle import verify
+    from bevstack.evaluation.comparison.bundle import verify
 
     bundle = verify(args.bundle)
     signer = bundle.signature.fingerprint if bundle.signature else "nobody"
@@ -97,8 +97,8 @@ def _print_verified(bundle: "Verified") -> int:
 
 
 def _rescore(args: argparse.Namespace) -> int:
-    from bevstack.evaluation.bundle import verify
-    from bevstack.evaluation.rescore import rescore
+    from bevstack.evaluation.comparison.bundle import verify
+    from bevstack.evaluation.predictions.rescore import rescore
 
     rows = rescore(verify(args.bundle), args.data)
     for row in rows:

@@ -39,9 +39,9 @@ def run(arguments: list[str]) -> int:
 
 def _store(args: argparse.Namespace) -> int:
     from bevstack.evaluation.checkpoint import choose_device, open_checkpoint
-    from bevstack.evaluation.prediction import meta_of, predict, spread
-    from bevstack.evaluation.prediction_store import PredictionStore
-    from bevstack.evaluation.prediction_writer import PredictionWriter
+    from bevstack.evaluation.predict import meta_of, predict, spread
+    from bevstack.evaluation.predictions.store import PredictionStore
+    from bevstack.evaluation.predictions.writer import PredictionWriter
     from bevstack.perception.tracking.tracker import Tracker
 
     checkpoint = open_checkpoint(args.checkpoint)
@@ -61,8 +61,8 @@ def _store(args: argparse.Namespace) -> int:
 
 def _submission(args: argparse.Namespace) -> int:
     from bevstack.evaluation.checkpoint import choose_device, open_checkpoint
-    from bevstack.evaluation.prediction import predict, spread
-    from bevstack.evaluation.submission import SubmissionMeta, write_submission
+    from bevstack.evaluation.predict import predict, spread
+    from bevstack.evaluation.predictions.submission import SubmissionMeta, write_submission
 
     checkpoint = open_checkpoint(args.checkpoint)
     (modality,) = checkpoint.modalities(args.modality)

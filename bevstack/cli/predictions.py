@@ -20,7 +20,7 @@ formats to write with --as:
 
 def run(arguments: list[str]) -> int:
     """Show or convert."""
-    from bevstack.evaluation.prediction_files import EXPORTS
+    from bevstack.evaluation.predictions.files import EXPORTS
 
     formats = "\n".join(f"  {name:<11} {text}" for name, text in EXPORTS.items())
     parser = argparse.ArgumentParser(
@@ -42,7 +42,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from bevstack.evaluation.prediction_files import open_predictions
+    from bevstack.evaluation.predictions.files import open_predictions
 
     file = open_predictions(args.file)
     if args.config:
@@ -65,8 +65,8 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _convert(args: argparse.Namespace) -> int:
-    from bevstack.evaluation.prediction_files import open_predictions, write_as
-    from bevstack.evaluation.prediction_store import SUFFIX
+    from bevstack.evaluation.predictions.files import open_predictions, write_as
+    from bevstack.evaluation.predictions.store import SUFFIX
 
     file = open_predictions(args.file)
     form = args.form or ("store" if args.out.suffix == SUFFIX or len(file.tasks) != 1 else file.tasks[0])

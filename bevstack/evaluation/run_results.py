@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bevstack.evaluation.comparison.scene_statistics import STATISTICS_FILE, SceneStatistics, read_statistics
 from bevstack.evaluation.protocols import same_protocols
-from bevstack.evaluation.scene_statistics import STATISTICS_FILE, SceneStatistics, read_statistics
 
 METRICS_NAME = "metrics.json"
 _IDENTITY = {"hash": "data", "version": "versions", "split": "splits"}

@@ -20,15 +20,15 @@ import numpy as np
 import bevstack
 from bevstack.data.labels import Labeller, labelled
 from bevstack.data.nuscenes import NuScenesFrames
-from bevstack.evaluation.box_columns import BoxColumns
-from bevstack.evaluation.dense_tasks import DenseResults, Rasters, true_rasters
-from bevstack.evaluation.detection import PROTOCOL, DetectionScores, score
-from bevstack.evaluation.detection_boxes import ScoredBoxes, read_truth
-from bevstack.evaluation.detection_nuscenes import to_detections
-from bevstack.evaluation.frame_counts import FrameCount, FrameCounts, count_frames
-from bevstack.evaluation.frame_store import TRUTH, ShownBoxes, save_frame
-from bevstack.evaluation.scene_statistics import STATISTICS_FILE, Gathering, write_statistics
-from bevstack.evaluation.submission import SubmissionMeta, write_json, write_submission
+from bevstack.evaluation.comparison.scene_statistics import STATISTICS_FILE, Gathering, write_statistics
+from bevstack.evaluation.dense.frame_counts import FrameCount, FrameCounts, count_frames
+from bevstack.evaluation.dense.frame_store import TRUTH, ShownBoxes, save_frame
+from bevstack.evaluation.dense.tasks import DenseResults, Rasters, true_rasters
+from bevstack.evaluation.detection.boxes import ScoredBoxes, read_truth
+from bevstack.evaluation.detection.nuscenes import to_detections
+from bevstack.evaluation.detection.protocol import PROTOCOL, DetectionScores, score
+from bevstack.evaluation.predictions.box_columns import BoxColumns
+from bevstack.evaluation.predictions.submission import SubmissionMeta, write_json, write_submission
 from bevstack.types.errors import DatasetError
 from bevstack.types.frame import Annotations
 from bevstack.types.scene import Detections

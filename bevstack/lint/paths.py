@@ -32,7 +32,7 @@ from bevstack.data.augment import Augmentation
 from bevstack.data.class_names import DETECTION_CLASSES
 from bevstack.data.collate import collate
 from bevstack.evaluation.checkpoint import Checkpoint, checkpoint_of
-from bevstack.evaluation.detection_nuscenes import to_records
+from bevstack.evaluation.detection.nuscenes import to_records
 from bevstack.evaluation.modality import restrict
 from bevstack.geometry.boxes import transform_boxes
 from bevstack.geometry.transforms import from_quaternion, rigid_inverse, yaw_of

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from bevstack.evaluation.frame_store import read_frames
+from bevstack.evaluation.dense.frame_store import read_frames
 from bevstack.evaluation.runner import CURVES_FILE, FRAMES_FOLDER, METRICS_FILE
 from bevstack.report.spread import Spread, spread_of
 from bevstack.training.metrics_log import read_metrics

@@ -10,13 +10,13 @@ import jinja2
 import numpy as np
 
 import bevstack
-from bevstack.evaluation.bootstrap import Interval, bootstrap
-from bevstack.evaluation.bundle import Verified, extract, verify
-from bevstack.evaluation.comparison import row_statistic
-from bevstack.evaluation.figure_names import figures_of, is_headline, kind_of, prefixes
+from bevstack.evaluation.comparison.bootstrap import Interval, bootstrap
+from bevstack.evaluation.comparison.bundle import Verified, extract, verify
+from bevstack.evaluation.comparison.figure_names import figures_of, is_headline, kind_of, prefixes
+from bevstack.evaluation.comparison.runs import row_statistic
+from bevstack.evaluation.comparison.scene_statistics import STATISTICS_FILE, read_statistics
 from bevstack.evaluation.protocols import PROTOCOLS
 from bevstack.evaluation.run_results import RunResults
-from bevstack.evaluation.scene_statistics import STATISTICS_FILE, read_statistics
 
 _RESAMPLES = 300
 _HEADLINES = {"nds": "NDS", "mean_ap": "mAP", "mean_iou": "mIoU"}

@@ -12,7 +12,7 @@ from markupsafe import Markup
 import bevstack
 from bevstack.data.bird_rasters import Colour
 from bevstack.data.class_names import CAMERA_NAMES, DETECTION_CLASSES
-from bevstack.evaluation.frame_counts import MATCH_DISTANCE_M
+from bevstack.evaluation.dense.frame_counts import MATCH_DISTANCE_M
 from bevstack.report.charts import Line, line_chart
 from bevstack.report.content import ReportContent
 from bevstack.report.dense_tasks import dense_sections, ground_kinds

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bevstack.evaluation.bootstrap import MIN_SCENES, Interval, bootstrap
-from bevstack.evaluation.comparison import row_statistic
-from bevstack.evaluation.figure_names import is_headline
+from bevstack.evaluation.comparison.bootstrap import MIN_SCENES, Interval, bootstrap
+from bevstack.evaluation.comparison.figure_names import is_headline
+from bevstack.evaluation.comparison.runs import row_statistic
+from bevstack.evaluation.comparison.scene_statistics import SAMPLE_SLICES, STATISTICS_FILE
+from bevstack.evaluation.comparison.slices import OBJECT_SLICES
 from bevstack.evaluation.run_results import read_run
-from bevstack.evaluation.scene_statistics import SAMPLE_SLICES, STATISTICS_FILE
-from bevstack.evaluation.slices import OBJECT_SLICES
 
 _RESAMPLES = 300
 """Enough for two digits of an interval: a page is made in seconds, `bevstack compare` draws more."""

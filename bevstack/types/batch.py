@@ -32,6 +32,22 @@ class Batch:
     timestamps_us: Int[Tensor, " B"]
     tokens: tuple[str, ...]
     scene_names: tuple[str, ...]
+    ego_status: Float[Tensor, "B 3"] | None = None
+    """Speed in m/s, acceleration in m/s^2, yaw rate in rad/s, as in `EgoState`; NaN where unknown."""
+    route_command: Int[Tensor, " B"] | None = None
+    """Index into `COMMANDS`; -1 in frames without a route."""
+    route_ego: Float[Tensor, "B P 2"] | None = None
+    """Waypoints of the route ahead, (x, y) in metres, `ROUTE_STEP_M` apart, nearest first; NaN beyond its end."""
+    speed_limit_mps: Float[Tensor, " B"] | None = None
+    """NaN where unknown."""
+    cue_embedding: Float[Tensor, "B E"] | None = None
+    """Embedding of each frame's cue, zero where it has none; None where no frame has one."""
+    cue_mask: Bool[Tensor, " B"] | None = None
+    """False in frames without a cue."""
+    cue_age_s: Float[Tensor, " B"] | None = None
+    """Time between the pictures that the cue describes and the frame; 0 without a cue."""
+    history: tuple["Batch", ...] = ()
+    """The frames before these, oldest first, for models with a memory: B frames each."""
 
     @property
     def batch_size(self) -> int:
@@ -69,6 +85,12 @@ class Labels:
     """Voxels that a camera observed."""
     occupancy_lidar_mask: Bool[Tensor, "B X Y Z"] | None = None
     """Voxels that the LiDAR observed."""
+    agent_futures_ego: tuple[Float[Tensor, "_ T 2"], ...] | None = None
+    """Where the centre of each box will be, (x, y) in `ego` at reference time, row k at (k + 1) * `FUTURE_STEP_S`;
+    NaN where unknown."""
+    ego_future: Float[Tensor, "B S 3"] | None = None
+    """Where the vehicle will be: x, y of the rear axle and yaw in `ego` at reference time, at the same steps; NaN where
+    unknown."""
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Labels":
         """The same labels on another device."""
@@ -91,4 +113,6 @@ def _changed(item: _TensorsT, change: Callable[[Tensor], Tensor]) -> _TensorsT:
             changes[field.name] = change(value)
         elif isinstance(value, tuple) and value and isinstance(value[0], Tensor):
             changes[field.name] = tuple(change(part) for part in value)
+        elif isinstance(value, tuple) and value and isinstance(value[0], Batch):
+            changes[field.name] = tuple(_changed(part, change) for part in value)
     return replace(item, **changes)

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int64, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, Int64, UInt8
 
 from bevstack.types.bev import BevGrid, VoxelGrid
 from bevstack.types.boxes import Boxes3D
+from bevstack.types.cue import Cue
+from bevstack.types.trajectory import Route
 
 
 class PointIndex(IntEnum):
@@ -101,6 +103,12 @@ class Annotations:
     """None where the map was not asked for, or the location has none."""
     occupancy: OccupancyGrid | None = None
     """None where occupancy was not asked for, or the frame has none."""
+    agent_futures_ego: Float64[np.ndarray, "N T 2"] | None = None
+    """Where the centre of each box will be, (x, y) in `ego` at reference time, row k at (k + 1) * `FUTURE_STEP_S`;
+    NaN where unknown. None where futures were not asked for."""
+    ego_future: Float64[np.ndarray, "S 3"] | None = None
+    """Where the vehicle will be: x, y of the rear axle and yaw in `ego` at reference time, at the same steps; NaN where
+    unknown. None where futures were not asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +125,9 @@ class Frame:
     """Name of the map that the scene lies on."""
     description: str = ""
     """The data set's own words about the scene; empty at run time."""
-    prompts: tuple[str, ...] = ()
-    """Vision-language cues as plain text; encoding them is the model's business."""
+    route: Route | None = None
+    """What the navigation asks for; None where there is none."""
+    cue: Cue | None = None
+    """What a vision-language model says of these pictures, or of earlier ones."""
     annotations: Annotations | None = None
     """None at run time and on the test split."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from bevstack.types.batch import Batch, Labels
 from bevstack.types.bev import BevFeatures
+from bevstack.types.context import SceneContext
 from bevstack.types.frame import EgoState, Frame
 from bevstack.types.scene import SceneEstimate, ScenePart
 from bevstack.types.trajectory import Plan, Route
@@ -68,8 +69,29 @@ class Head(Protocol[OutputT]):
 
 
 @runtime_checkable
+class BehaviourHead(Protocol[OutputT]):
+    """What others and the vehicle itself will do, on top of what perception has found: motion and planning.
+
+    Built with `in_channels: int`, the width of the bird's-eye features, and `agent_channels: int`, that of the agents
+    (0 where no head hands on agents).
+    """
+
+    def __call__(self, context: SceneContext, batch: Batch) -> OutputT:
+        """Raw network output. From `batch` a head reads what the car knows of itself: status, route, cue."""
+
+    def loss(self, output: OutputT, labels: Labels) -> dict[str, Float[Tensor, ""]]:
+        """Named, unweighted terms."""
+
+    def decode(self, output: OutputT) -> Sequence[ScenePart]:
+        """Physical quantities in `ego`, one part for each frame."""
+
+
+@runtime_checkable
 class Planner(Protocol):
     """Decides where to drive."""
 
     def plan(self, scene: SceneEstimate, ego: EgoState, route: Route) -> Plan:
-        """Always returns a plan within its time budget; Plan.source says how it came about."""
+        """Always returns a plan within its time budget; Plan.source says how it came about.
+
+        `scene` is in `ego` at reference time and may lack any part; forecasts belong to its detections.
+        """

@@ -16,6 +16,16 @@ class RouteCommand(Enum):
     RIGHT = "right"
 
 
+COMMANDS = (RouteCommand.RIGHT, RouteCommand.LEFT, RouteCommand.STRAIGHT)
+"""Meaning of a command index, in the order that released planners use."""
+
+ROUTE_STEP_M = 2.0
+"""Distance between two waypoints of a route that a network reads."""
+
+FUTURE_STEP_S = 0.5
+"""Time between two steps of a future, of agents and of the vehicle: nuScenes key frames."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """The navigation's request; never derived from the future trajectory."""
@@ -24,6 +34,7 @@ class Route:
     waypoints_ego: Float[np.ndarray, "P 2"]
     """Lane-level way ahead, (x, y) in metres, nearest first; may be empty."""
     speed_limit_mps: float
+    """NaN where unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,6 +53,8 @@ class _Table:
     score: Float[np.ndarray, " T"]
     hits: Int[np.ndarray, " T"]
     unseen_s: Float[np.ndarray, " T"]
+    detection_index: Int[np.ndarray, " T"]
+    """Row of the detection of the present frame; -1 where there is none."""
     states: MotionStates
 
     @classmethod
@@ -61,7 +63,7 @@ class _Table:
         states = MotionStates(place_m=np.zeros((0, 2)), velocity_mps=np.zeros((0, 2)), covariance=np.zeros((0, 2, 2)))
         return cls(
             identity=none, rows=np.zeros((0, 9)), class_index=none, attribute_index=none, score=nothing, hits=none,
-            unseen_s=nothing, states=states,
+            unseen_s=nothing, detection_index=none, states=states,
         )  # fmt: skip
 
     def take(self, rows: np.ndarray) -> "_Table":
@@ -116,6 +118,7 @@ class Tracker:
         dt_s = self._step_s(timestamp_us)
         rows = transform_boxes(T_global_ego, detections.boxes.rows.astype(np.float64))
         table = self._table
+        table.detection_index = np.full(len(table.hits), -1)
         table.unseen_s = table.unseen_s + dt_s
         table.states = table.states.after(dt_s, self.noise)
         tracks, seen = self.association(self._candidates(table, rows, detections.boxes.class_index))
@@ -156,6 +159,7 @@ class Tracker:
         table.attribute_index[tracks] = detections.attribute_index[seen]
         table.hits[tracks] += 1
         table.unseen_s[tracks] = 0.0
+        table.detection_index[tracks] = seen
 
     def _born(self, rows: np.ndarray, detections: Detections, is_new: Bool[np.ndarray, " D"]) -> _Table:
         own = rows[is_new]
@@ -169,6 +173,7 @@ class Tracker:
             score=detections.scores[is_new].astype(np.float64),
             hits=np.ones(len(own), np.int64),
             unseen_s=np.zeros(len(own)),
+            detection_index=np.flatnonzero(is_new),
             states=MotionStates.of_measurements(own[:, : BoxIndex.Z], own[:, BoxIndex.VX :], self.noise),
         )
 
@@ -191,6 +196,7 @@ class Tracker:
             identity=table.identity[order],
             num_hits=table.hits[order],
             unseen_s=table.unseen_s[order].astype(np.float32),
+            detection_index=table.detection_index[order],
         )
 
 

@@ -8,7 +8,7 @@ import pytest
 from fixtures.result_folders import evaluate_file, write_data, write_results
 
 from bevstack.cli.main import main
-from bevstack.evaluation.gate import Shown, parse_conditions
+from bevstack.evaluation.comparison.gate import Shown, parse_conditions
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from fixtures.nuscenes_tiny import SPLIT, VERSION, token, write_tiny
 
 from bevstack.cli.main import main
 from bevstack.data.lidarseg import CHALLENGE_CLASS, labels_path
-from bevstack.evaluation.lidarseg import submission_path, write_submission
+from bevstack.evaluation.dense.lidarseg import submission_path, write_submission
 
 SENSORS = {"use_camera": False, "use_lidar": True, "use_radar": False, "use_map": False, "use_external": False}
 SWEEPS = {"LIDAR_TOP0": np.array([24, 24, 17, 0], np.uint8), "LIDAR_TOP10": np.array([24, 17, 30], np.uint8)}

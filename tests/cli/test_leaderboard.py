@@ -11,7 +11,7 @@ from fixtures.browser import open_in_browser
 from fixtures.result_folders import evaluate_file, write_data, write_results
 
 from bevstack.cli.main import main
-from bevstack.evaluation.bundle import verify
+from bevstack.evaluation.comparison.bundle import verify
 
 
 @pytest.fixture(scope="module")

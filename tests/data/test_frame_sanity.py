@@ -19,8 +19,8 @@ from bevstack.data.frame_sanity import AS_THEY_ARE, FrameSanity, FrameVerdict, c
 from bevstack.data.images import ImageSize
 from bevstack.data.index import open_index
 from bevstack.data.nuscenes import NuScenesFrames
-from bevstack.evaluation.detection_nuscenes import to_records
-from bevstack.evaluation.submission import SubmissionMeta, write_submission
+from bevstack.evaluation.detection.nuscenes import to_records
+from bevstack.evaluation.predictions.submission import SubmissionMeta, write_submission
 from bevstack.geometry.boxes import box_pose
 from bevstack.geometry.transforms import from_xy_yaw, transform_points
 from bevstack.types.boxes import BoxIndex

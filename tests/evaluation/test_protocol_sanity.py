@@ -13,10 +13,10 @@ from hypothesis.extra.numpy import arrays
 from bevstack.data.class_names import DETECTION_CLASSES
 from bevstack.data.index import open_index
 from bevstack.data.maps import MAP_CLASSES
-from bevstack.evaluation.box_columns import BoxColumns
-from bevstack.evaluation.detection import DetectionScores, score
-from bevstack.evaluation.detection_boxes import DetectionTruth, read_truth
-from bevstack.evaluation.map_segmentation import BEST_THRESHOLD, FIXED_THRESHOLD, THRESHOLDS, MapScorer
+from bevstack.evaluation.dense.map_segmentation import BEST_THRESHOLD, FIXED_THRESHOLD, THRESHOLDS, MapScorer
+from bevstack.evaluation.detection.boxes import DetectionTruth, read_truth
+from bevstack.evaluation.detection.protocol import DetectionScores, score
+from bevstack.evaluation.predictions.box_columns import BoxColumns
 from bevstack.types import BevGrid, MapMasks, MapSegmentation
 
 GRID = BevGrid(x_range_m=(-4.0, 4.0), y_range_m=(-3.0, 3.0), z_range_m=(-5.0, 3.0), cell_m=1.0)

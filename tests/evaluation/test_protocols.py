@@ -24,7 +24,7 @@ def identities_in(path: Path) -> list[str]:
 
 
 def test_every_identity_that_a_file_declares_is_listed() -> None:
-    declared = {identity for path in FOLDER.glob("*.py") for identity in identities_in(path)}
+    declared = {identity for path in FOLDER.rglob("*.py") for identity in identities_in(path)}
     assert {"det/nusc-cvpr19", "map/bevfusion-iou", "occ/occ3d-miou", "occ/rayiou"} <= declared
     assert declared <= set(PROTOCOLS)
 

@@ -11,7 +11,7 @@ from torch import nn
 from bevstack.data.images import ImageSize
 from bevstack.engine import Session
 from bevstack.evaluation.modality import restrict
-from bevstack.evaluation.prediction import predict, read_ahead
+from bevstack.evaluation.predict import predict, read_ahead
 from bevstack.perception.tracking.tracker import Tracker
 from bevstack.types import Boxes3D, Detections, SceneEstimate
 from bevstack.types.errors import CalibrationError, DatasetError, StaleSensorError

@@ -12,9 +12,9 @@ from bevstack.build import build_model, compose, save_weights
 from bevstack.cli.eval import EXIT_PARTLY
 from bevstack.cli.main import main
 from bevstack.data.index import open_index
-from bevstack.evaluation.map_vectors import PredictedLines
-from bevstack.evaluation.map_vectors_file import true_map_lines, write_map_lines
-from bevstack.evaluation.prediction_store import PredictionStore
+from bevstack.evaluation.dense.map_vectors import PredictedLines
+from bevstack.evaluation.dense.map_vectors_file import true_map_lines, write_map_lines
+from bevstack.evaluation.predictions.store import PredictionStore
 from bevstack.sim.make import make_worlds
 
 pytestmark = pytest.mark.slow

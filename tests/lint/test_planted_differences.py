@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from fixtures.lint_configs import READER, TURNED, changed, experiment, names
 
-from bevstack.evaluation.detection_nuscenes import to_records
+from bevstack.evaluation.detection.nuscenes import to_records
 from bevstack.lint import paths
 from bevstack.lint.card import CONSEQUENCES
 from bevstack.lint.paths import Deployed

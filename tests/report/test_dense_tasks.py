@@ -10,9 +10,9 @@ from fixtures.ten_classes import ten_classes_frames, ten_classes_root, truth_as_
 
 from bevstack.data.bird_rasters import occupancy_raster
 from bevstack.data.class_names import OCCUPANCY_FREE
-from bevstack.evaluation.box_columns import BoxColumns
-from bevstack.evaluation.dense_tasks import DenseResults
-from bevstack.evaluation.detection_nuscenes import to_records
+from bevstack.evaluation.dense.tasks import DenseResults
+from bevstack.evaluation.detection.nuscenes import to_records
+from bevstack.evaluation.predictions.box_columns import BoxColumns
 from bevstack.evaluation.runner import ToScore, evaluate
 from bevstack.report.content import collect
 from bevstack.report.page import render, write_report

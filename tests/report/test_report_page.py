@@ -12,10 +12,10 @@ from fixtures.browser import open_in_browser, root_data
 from fixtures.ten_classes import ten_classes_frames, ten_classes_root, truth_as_detections
 
 from bevstack.cli.main import main
-from bevstack.evaluation.box_columns import BoxColumns
-from bevstack.evaluation.detection_nuscenes import to_records
+from bevstack.evaluation.detection.nuscenes import to_records
+from bevstack.evaluation.predictions.box_columns import BoxColumns
+from bevstack.evaluation.predictions.submission import SubmissionMeta
 from bevstack.evaluation.runner import ToScore, evaluate
-from bevstack.evaluation.submission import SubmissionMeta
 from bevstack.report import content as content_module
 from bevstack.report.content import collect
 from bevstack.report.page import render, write_report

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from fixtures.ten_classes import ten_classes_frames, ten_classes_root, truth_as_detections
 
-from bevstack.evaluation.bootstrap import Estimate, Interval
-from bevstack.evaluation.box_columns import BoxColumns
-from bevstack.evaluation.detection_nuscenes import to_records
+from bevstack.evaluation.comparison.bootstrap import Estimate, Interval
+from bevstack.evaluation.comparison.scene_statistics import STATISTICS_FILE
+from bevstack.evaluation.detection.nuscenes import to_records
+from bevstack.evaluation.predictions.box_columns import BoxColumns
 from bevstack.evaluation.runner import ToScore, evaluate
-from bevstack.evaluation.scene_statistics import STATISTICS_FILE
 from bevstack.report import spread as spread_module
 from bevstack.report.content import collect
 from bevstack.report.page import render

@@ -27,10 +27,16 @@ def test_moving_a_batch_moves_every_tensor_and_keeps_the_words(pair: tuple[Batch
                 assert value.is_meta and not before.is_meta, field.name
             elif value is None:
                 assert before is None
-            elif isinstance(value[0], torch.Tensor):
+            elif value and isinstance(value[0], torch.Tensor):
                 assert all(part.is_meta for part in value), field.name
             else:
                 assert value == before
+
+
+def test_the_history_of_a_batch_moves_with_it(pair: tuple[Batch, Labels]) -> None:
+    moved = replace(pair[0], history=(pair[0], pair[0])).to("meta")
+    assert len(moved.history) == 2
+    assert all(past.images.is_meta and past.tokens == pair[0].tokens for past in moved.history)
 
 
 def test_moving_to_the_same_place_changes_nothing(pair: tuple[Batch, Labels]) -> None:

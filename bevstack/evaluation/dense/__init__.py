@@ -1,0 +1,1 @@
+"""What fills a raster: map, occupancy, point classes, instances from above."""

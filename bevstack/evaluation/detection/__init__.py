@@ -1,0 +1,1 @@
+"""Detection: the nuScenes benchmark, to the last bit."""

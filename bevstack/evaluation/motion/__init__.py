@@ -1,0 +1,1 @@
+"""Motion forecasts: the nuScenes challenge and EPA."""

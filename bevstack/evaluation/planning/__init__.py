@@ -1,0 +1,1 @@
+"""Open-loop planning: every convention, side by side."""

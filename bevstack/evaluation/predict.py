@@ -1,0 +1,141 @@
+"""A model over the frames of a data set: frames are read ahead in a thread, and only the results are kept."""
+
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from bevstack.build import config_yaml
+from bevstack.data.nuscenes import NuScenesFrames
+from bevstack.engine import Session
+from bevstack.evaluation.checkpoint import Checkpoint
+from bevstack.evaluation.dense.lidar_frame import LidarFrame
+from bevstack.evaluation.dense.tasks import DenseResults
+from bevstack.evaluation.detection.nuscenes import to_columns
+from bevstack.evaluation.modality import Modality, restrict
+from bevstack.evaluation.predictions.box_columns import BoxColumns
+from bevstack.evaluation.predictions.predicted import Predicted
+from bevstack.evaluation.predictions.store import PredictionMeta
+from bevstack.evaluation.predictions.submission import SubmissionMeta
+from bevstack.evaluation.predictions.writer import PredictionWriter
+from bevstack.types.frame import Frame
+from bevstack.types.interfaces import FrameSource
+from bevstack.types.scene import Detections
+
+READ_AHEAD = 2
+"""Frames in flight: enough to hide reading behind inference, few enough to keep memory flat."""
+
+
+@dataclass(slots=True)
+class Predictions:
+    """What was found in each frame, in order; compact, in `ego`."""
+
+    T_global_ego: dict[str, np.ndarray] = field(default_factory=dict)
+    detections: dict[str, Detections] = field(default_factory=dict)
+    """Empty where the model finds no objects."""
+    dense: DenseResults = field(default_factory=DenseResults)
+    """Map and occupancy: already scored, since they are too large to keep."""
+    model_s: float = 0.0
+    """Time spent in the model, in seconds."""
+
+    def boxes(self) -> BoxColumns:
+        """The boxes of all frames in the global frame."""
+        found = (to_columns(token, one, self.T_global_ego[token]) for token, one in self.detections.items())
+        return BoxColumns.concatenate(found)
+
+    def records(self) -> dict[str, list[dict[str, Any]]]:
+        """Box records of the benchmark by sample token."""
+        return self.boxes().to_records()
+
+
+def predict(
+    sessions: Mapping[Modality, Session],
+    frames: FrameSource,
+    indices: Sequence[int],
+    *,
+    lidar: LidarFrame | None = None,
+    writers: Mapping[Modality, PredictionWriter] | None = None,
+    progress: bool = True,
+) -> dict[Modality, Predictions]:
+    """Run every session on some frames of a source; each frame is read once and thinned to each session's modality.
+
+    Args:
+        sessions: Modality -> engine.
+        frames: Where the frames come from; labels of map and occupancy that they carry are scored at once.
+        indices: Which of them, ascending.
+        lidar: For the protocols of occupancy that need to know where the LiDAR is; see `DenseResults`.
+        writers: Where each session's predictions go as they come.
+        progress: Show a bar with rate, time left and the share of time spent waiting for data.
+
+    Raises:
+        ValueError: a frame lacks the sensors of a modality, or labels lie on another grid than the prediction.
+    """
+    found = {modality: Predictions(dense=DenseResults(lidar=lidar)) for modality in sessions}
+    waited_s, began = 0.0, time.perf_counter()
+    with tqdm(total=len(indices), desc="predict", unit="frame", disable=not progress, leave=False) as bar:
+        for frame, wait_s in read_ahead(frames, indices):
+            waited_s += wait_s
+            for modality, session in sessions.items():
+                start = time.perf_counter()
+                estimate = session.step(restrict(frame, modality))
+                row = found[modality]
+                row.model_s += time.perf_counter() - start
+                row.T_global_ego[frame.token] = frame.ego.T_global_ego
+                if writers is not None:
+                    writers[modality].add(Predicted.of_estimate(estimate, frame.ego.T_global_ego))
+                if estimate.detections is not None:
+                    row.detections[frame.token] = estimate.detections
+                if estimate.map is not None or estimate.occupancy is not None:
+                    row.dense.add(estimate, frame.annotations)
+            bar.set_postfix_str(f"waiting for data {waited_s / (time.perf_counter() - began):.0%}", refresh=False)
+            bar.update()
+    return found
+
+
+def meta_of(checkpoint: Checkpoint, frames: NuScenesFrames, modality: Modality) -> PredictionMeta:
+    """Where the predictions of a checkpoint with some of its sensors come from."""
+    index = frames.index
+    return PredictionMeta(
+        row=modality,
+        sensors=asdict(SubmissionMeta.of_modality(modality)),
+        model=checkpoint.description,
+        data={"version": index.version, "split": frames.split, "hash": index.data_hash},
+        config=config_yaml(checkpoint.config),
+    )
+
+
+def read_ahead(frames: FrameSource, indices: Sequence[int]) -> Iterator[tuple[Frame, float]]:
+    """Frames in the order of `indices`, read by a thread, with the seconds that each kept the caller waiting."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead") as pool:
+        pending: deque[Future[Frame]] = deque()
+        remaining = iter(indices)
+        try:
+            while True:
+                while len(pending) < READ_AHEAD and (index := next(remaining, None)) is not None:
+                    pending.append(pool.submit(frames.__getitem__, index))
+                if not pending:
+                    return
+                start = time.perf_counter()
+                frame = pending.popleft().result()
+                yield frame, time.perf_counter() - start
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def spread(count: int, limit: int | None) -> list[int]:
+    """Indices of `limit` frames spread evenly over `count`, or of all.
+
+    Raises:
+        ValueError: limit is not positive.
+    """
+    if limit is None or limit >= count:
+        return list(range(count))
+    if limit < 1:
+        raise ValueError(f"limit={limit} must be at least 1")
+    return sorted({round(position) for position in np.linspace(0, count - 1, limit)})

@@ -1,0 +1,1 @@
+"""What models said, as files: ours and the official formats."""

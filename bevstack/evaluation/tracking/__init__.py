@@ -1,0 +1,1 @@
+"""Tracking: the nuScenes benchmark."""
