@@ -5,7 +5,7 @@ Letters: B frames, A agents (padded), C channels, K classes, Y X cells.
 
 from dataclasses import dataclass
 
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from bevstack.types.bev import BevFeatures, BevGrid
@@ -13,17 +13,22 @@ from bevstack.types.bev import BevFeatures, BevGrid
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agents:
-    """The objects that the detection head has found, as it hands them on; row a is query a of that head."""
+    """The objects that the detection head has found, padded to the frame that has most.
+
+    Agent n is row n of the `Detections` that the head decodes to, best score first.
+    """
 
     features: Float[Tensor, "B A C"]
     boxes_ego: Float[Tensor, "B A 9"]
     """Columns as in `BoxIndex`; without gradient."""
+    class_index: Int[Tensor, "B A"]
+    """The class that the detection has; others may be as probable."""
     class_probabilities: Float[Tensor, "B A K"]
     """Of `bevstack.data.class_names.DETECTION_CLASSES`; without gradient."""
     scores: Float[Tensor, "B A"]
-    """Of the class that the query stands for; without gradient."""
+    """As in the detections; without gradient."""
     mask: Bool[Tensor, "B A"]
-    """False for padding and for objects below the head's score threshold."""
+    """False for padding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,11 +15,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bevstack.data.class_names import DETECTION_CLASSES
+from bevstack.perception.heads.agents import agents_of
 from bevstack.perception.heads.box_numbers import BOX_CHANNELS, box_terms
-from bevstack.perception.heads.detection_decode import AttributeRule, DecodeSettings, decode_frame
+from bevstack.perception.heads.detection_decode import (
+    AttributeRule,
+    Candidates,
+    DecodeSettings,
+    frame_candidates,
+    kept_detections,
+)
 from bevstack.perception.heads.heatmap_targets import CenterTargets, encode_boxes
 from bevstack.types.batch import Labels
 from bevstack.types.bev import BevFeatures, BevGrid
+from bevstack.types.context import Agents
 from bevstack.types.scene import Detections
 
 
@@ -31,6 +39,8 @@ class DetectionOutput:
     """Logits that an object of the class has its centre in the cell."""
     boxes: Float[Tensor, "B T R Y X"]
     """Box numbers of each task, channels as in `BOX_CHANNELS`."""
+    features: Float[Tensor, "B C Y X"]
+    """What both branches start from."""
     grid: BevGrid
 
 
@@ -101,6 +111,7 @@ class CenterHead(nn.Module):
             nn.Conv2d(num_tasks * branch_channels, num_tasks * numbers, 1, groups=num_tasks),
         )
         self._num_tasks = num_tasks
+        self.agent_channels = shared_channels
 
     def forward(self, bev: BevFeatures) -> DetectionOutput:
         """Logits and box numbers for every cell."""
@@ -108,6 +119,7 @@ class CenterHead(nn.Module):
         return DetectionOutput(
             heatmap=self.heat_branch(shared),
             boxes=self.box_branch(shared).unflatten(1, (self._num_tasks, -1)),
+            features=shared,
             grid=bev.grid,
         )
 
@@ -136,8 +148,22 @@ class CenterHead(nn.Module):
     @torch.no_grad()
     def decode(self, output: DetectionOutput) -> list[Detections]:
         """Detections of each frame in `ego`, best score first."""
+        return [kept_detections(candidates, self.decode_settings) for candidates in self._candidates(output)]
+
+    def context(self, output: DetectionOutput) -> dict[str, Agents]:
+        """The features at the centres of the detections, for motion and planning."""
+        candidates = self._candidates(output)
+        at_peaks, probabilities = (
+            [maps[frame].flatten(1).mT[found.cell] for frame, found in enumerate(candidates)]
+            for maps in (output.features, output.heatmap.detach().float().sigmoid())
+        )
+        return {"agents": agents_of(at_peaks, probabilities, candidates, self.decode_settings)}
+
+    @torch.no_grad()
+    def _candidates(self, output: DetectionOutput) -> list[Candidates]:
+        """The peaks of each frame."""
         return [
-            decode_frame(
+            frame_candidates(
                 output.heatmap[frame].float().sigmoid(),
                 output.boxes[frame].float(),
                 output.grid,

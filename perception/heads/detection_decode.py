@@ -79,35 +79,54 @@ class DecodeSettings:
         )
 
 
-def decode_frame(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidates:
+    """What may become the detections of one frame."""
+
+    scores: Float[Tensor, " N"]
+    class_index: Int[Tensor, " N"]
+    cell: Int[Tensor, " N"]
+    """Flat cell (row, column) in which each was found."""
+    rows: Float[Tensor, "N 9"]
+    """Boxes in `ego`."""
+    attribute_logits: Float[Tensor, "N A"]
+
+
+def frame_candidates(
     heatmap: Float[Tensor, "K Y X"],
     numbers: Float[Tensor, "T R Y X"],
     grid: BevGrid,
     task_of_class: Int[Tensor, " K"],
     settings: DecodeSettings,
-) -> Detections:
-    """Detections of one frame in `ego`, best score first; `heatmap` holds probabilities."""
+) -> Candidates:
+    """The best peaks of one frame with their boxes; `heatmap` holds probabilities."""
     scores, class_index, cell = peaks(heatmap, count=2 * settings.max_detections, threshold=settings.score_threshold)
     values = numbers.flatten(-2)[task_of_class[class_index], :, cell]  # (N, R)
-    return kept_detections(scores, class_index, *box_rows(values, cell, grid), settings)
+    rows, attribute_logits = box_rows(values, cell, grid)
+    return Candidates(scores=scores, class_index=class_index, cell=cell, rows=rows, attribute_logits=attribute_logits)
 
 
-def kept_detections(
-    scores: Float[Tensor, " N"],
-    class_index: Int[Tensor, " N"],
-    rows: Float[Tensor, "N 9"],
-    attribute_logits: Float[Tensor, "N A"],
-    settings: DecodeSettings,
-) -> Detections:
-    """What is left of candidates after suppression, best score first, with attributes."""
-    scores_np, class_np = scores.cpu().numpy(), class_index.cpu().numpy().astype(np.int64)
-    rows_np, logits_np = rows.cpu().numpy().astype(np.float32), attribute_logits.cpu().numpy()
-    kept = suppress(rows_np, scores_np, class_np, settings)[: settings.max_detections]
-    boxes = Boxes3D(rows=rows_np[kept], class_index=class_np[kept])
+@torch.no_grad()
+def kept_rows(candidates: Candidates, settings: DecodeSettings) -> Int[np.ndarray, " M"]:
+    """Which candidates are detections, best score first: above the threshold and not suppressed by a better one."""
+    scores, class_index = candidates.scores.cpu().numpy(), candidates.class_index.cpu().numpy()
+    above = np.flatnonzero(scores > settings.score_threshold)
+    rows = candidates.rows.cpu().numpy().astype(np.float32)[above]
+    return above[suppress(rows, scores[above], class_index[above], settings)[: settings.max_detections]]
+
+
+@torch.no_grad()
+def kept_detections(candidates: Candidates, settings: DecodeSettings) -> Detections:
+    """The candidates of `kept_rows`, with attributes."""
+    kept = kept_rows(candidates, settings)
+    boxes = Boxes3D(
+        rows=candidates.rows.cpu().numpy().astype(np.float32)[kept],
+        class_index=candidates.class_index.cpu().numpy().astype(np.int64)[kept],
+    )
     return Detections(
         boxes=boxes,
-        scores=scores_np[kept].astype(np.float32),
-        attribute_index=choose_attributes(boxes, logits_np[kept], settings.attributes),
+        scores=candidates.scores.cpu().numpy().astype(np.float32)[kept],
+        attribute_index=choose_attributes(boxes, candidates.attribute_logits.cpu().numpy()[kept], settings.attributes),
     )
 
 

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bevstack.data.class_names import DETECTION_CLASSES
+from bevstack.perception.heads.agents import agents_of
 from bevstack.perception.heads.box_numbers import BOX_CHANNELS, box_terms
 from bevstack.perception.heads.detection import focal_loss
 from bevstack.perception.heads.detection_decode import (
     AttributeRule,
+    Candidates,
     DecodeSettings,
     box_rows,
     is_peak,
@@ -32,6 +34,7 @@ from bevstack.perception.heads.joint_types import Decoded, Queries, Stem
 from bevstack.perception.heads.query_encoding import PositionEmbedding
 from bevstack.types.batch import Labels
 from bevstack.types.bev import BevGrid
+from bevstack.types.context import Agents
 from bevstack.types.scene import Detections
 
 _PRIOR_LOGIT = -2.19
@@ -59,6 +62,8 @@ class QueryDetections:
     class_logits: Float[Tensor, "B Q K"]
     numbers: Float[Tensor, "B Q R"]
     """As in `BOX_CHANNELS`; the offset is from the centre of the peak's cell."""
+    features: Float[Tensor, "B Q C"]
+    """The refined queries."""
     grid: BevGrid
 
 
@@ -110,6 +115,7 @@ class DetectionReadout(nn.Module):
         if unknown or num_queries < 1:
             raise ValueError(f"num_queries={num_queries} must be 1 or more, {unknown} be in {DETECTION_CLASSES}")
         self.num_queries = num_queries
+        self.agent_channels = channels
         self.costs, self.match_within_m = costs or MatchingCosts(), match_within_m
         self.min_points, self.min_overlap, self.min_radius_cells = min_points, min_overlap, min_radius_cells
         self.decode_settings = DecodeSettings.make(
@@ -152,6 +158,7 @@ class DetectionReadout(nn.Module):
             peaks=decoded.queries.context,
             class_logits=self.classes(decoded.features),
             numbers=numbers,
+            features=decoded.features,
             grid=decoded.grid,
         )
 
@@ -212,17 +219,30 @@ class DetectionReadout(nn.Module):
     @torch.no_grad()
     def decode(self, output: QueryDetections) -> list[Detections]:
         """Detections of each frame in `ego`, best score first: the class of the peak, both probabilities multiplied."""
-        return [self._decoded_frame(output, frame) for frame in range(len(output.numbers))]
+        return [
+            kept_detections(self._candidates(output, frame), self.decode_settings)
+            for frame in range(len(output.numbers))
+        ]
 
-    def _decoded_frame(self, output: QueryDetections, frame: int) -> Detections:
-        class_index = output.peaks.class_index[frame]
+    def context(self, output: QueryDetections) -> dict[str, Agents]:
+        """The refined queries behind the detections, for motion and planning."""
+        with torch.no_grad():
+            candidates = [self._candidates(output, frame) for frame in range(len(output.numbers))]
+        probabilities = output.class_logits.detach().float().sigmoid()
+        return {"agents": agents_of(output.features.unbind(), probabilities.unbind(), candidates, self.decode_settings)}
+
+    def _candidates(self, output: QueryDetections, frame: int) -> Candidates:
+        """All queries of a frame as what may be detections."""
+        class_index, cell = output.peaks.class_index[frame], output.peaks.cell[frame]
         logits = output.class_logits[frame].float().gather(1, class_index[:, None])[:, 0]
-        scores = logits.sigmoid() * output.peaks.score[frame].float()
-        kept = scores > self.decode_settings.score_threshold
-        rows, attribute_logits = box_rows(
-            output.numbers[frame].float()[kept], output.peaks.cell[frame][kept], output.grid
+        rows, attribute_logits = box_rows(output.numbers[frame].float(), cell, output.grid)
+        return Candidates(
+            scores=logits.sigmoid() * output.peaks.score[frame].float(),
+            class_index=class_index,
+            cell=cell,
+            rows=rows,
+            attribute_logits=attribute_logits,
         )
-        return kept_detections(scores[kept], class_index[kept], rows, attribute_logits, self.decode_settings)
 
 
 class HeatBranch(nn.Module):

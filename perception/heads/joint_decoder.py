@@ -81,6 +81,7 @@ class JointDecoder(nn.Module):
             name: make(channels=channels, in_channels=in_channels) for name, make in readouts.items()
         }
         self.readouts: Any = nn.ModuleDict(made)
+        self.agent_channels: int = max(getattr(readout, "agent_channels", 0) for readout in made.values())
 
     def forward(self, bev: BevFeatures) -> dict[str, Any]:
         """Raw output of each task."""
@@ -134,6 +135,15 @@ class JointDecoder(nn.Module):
             f"{name}/{term}": value
             for name, readout in self.readouts.items()
             for term, value in readout.loss(output[name], labels).items()
+        }
+
+    def context(self, output: Mapping[str, Any]) -> dict[str, Any]:
+        """What the tasks hand on to motion and planning."""
+        return {
+            part: value
+            for name, readout in self.readouts.items()
+            if hasattr(readout, "context")
+            for part, value in readout.context(output[name]).items()
         }
 
     def decode(self, output: Mapping[str, Any]) -> list[tuple[ScenePart, ...]]:

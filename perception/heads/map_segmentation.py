@@ -25,6 +25,7 @@ from bevstack.perception.heads.joint_types import Decoded, Queries, Stem
 from bevstack.perception.heads.query_encoding import PositionEmbedding
 from bevstack.types.batch import Labels
 from bevstack.types.bev import BevGrid
+from bevstack.types.context import MapBelief
 from bevstack.types.scene import MapSegmentation
 
 OBJECTS_TASK = "detection"
@@ -163,6 +164,10 @@ class MapReadout(nn.Module):
         """Probabilities of each class, one map for each frame."""
         probabilities = output.logits.float().sigmoid().cpu().numpy()
         return [MapSegmentation(probabilities=frame, grid=output.grid) for frame in probabilities]
+
+    def context(self, output: MapOutput) -> dict[str, MapBelief]:
+        """The map as it is believed to be, for motion and planning."""
+        return {"map": MapBelief(probabilities=output.logits.detach().float().sigmoid(), grid=output.grid)}
 
     def _objects(self, earlier: Mapping[str, Queries], grid: BevGrid) -> Bool[Tensor, "B Y X"] | None:
         """Map cells under the objects of the earlier detection task; None where there is no such task."""

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,7 +54,12 @@ def perfect_output(head: CenterHead, labels: Labels) -> DetectionOutput:
     frame, cell = targets.cell_index // 1024, targets.cell_index % 1024
     boxes[frame, head._task_of_class[targets.class_index], :, cell] = torch.cat(parts, dim=1)
     probability = targets.heatmap.clamp(1e-4, 1 - 1e-4)
-    return DetectionOutput(heatmap=probability.logit(), boxes=boxes.unflatten(-1, (32, 32)), grid=SMALL_GRID)
+    return DetectionOutput(
+        heatmap=probability.logit(),
+        boxes=boxes.unflatten(-1, (32, 32)),
+        features=torch.randn(size, 8, 32, 32),
+        grid=SMALL_GRID,
+    )
 
 
 @pytest.mark.parametrize("tasks", [None, TASKS])
@@ -77,9 +83,7 @@ def test_a_perfect_output_has_almost_no_loss_and_a_wrong_one_has_more() -> None:
     assert set(good) == {"heatmap", "offset", "height", "size", "yaw", "velocity", "attribute"}
     assert all(value < 1e-5 for name, value in good.items() if name not in ("heatmap", "attribute"))
     assert good["attribute"] < 0.01
-    worse = head.loss(
-        DetectionOutput(heatmap=perfect.heatmap.roll(3, -1), boxes=perfect.boxes + 0.5, grid=SMALL_GRID), labels
-    )
+    worse = head.loss(replace(perfect, heatmap=perfect.heatmap.roll(3, -1), boxes=perfect.boxes + 0.5), labels)
     assert all(worse[name] > good[name] for name in good if name != "attribute")
 
 

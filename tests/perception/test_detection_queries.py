@@ -71,7 +71,8 @@ def perfect_output(readout: DetectionReadout, labels: Labels) -> QueryDetections
         numbers[frame, query] = torch.cat((*parts, targets.velocity[row].nan_to_num(), attribute))
         class_logits[frame, query, targets.class_index[row]] = 12.0
     peaks = HeatmapPeaks(heatmap=heatmap, class_index=class_index, cell=cell, score=score)
-    return QueryDetections(peaks=peaks, class_logits=class_logits, numbers=numbers, grid=SMALL_GRID)
+    features = torch.randn(*cell.shape, 8)
+    return QueryDetections(peaks=peaks, class_logits=class_logits, numbers=numbers, features=features, grid=SMALL_GRID)
 
 
 def test_decoding_the_encoded_boxes_gives_the_boxes() -> None:
