@@ -269,7 +269,7 @@ def build_loader(
     """Batches of frames from `build_frames`, labelled; for training shuffled, augmented, and full batches only.
 
     Args:
-        config: `augment`, `labels`, `seed` and `input` are read.
+        config: `augment`, `labels`, `seed`, `input` and `data` are read.
         source: the frames.
         part: "val" gives every frame once, in order, as it is.
         batch_size: frames a batch of this process.
@@ -291,6 +291,8 @@ def build_loader(
         image_size=settings["image_size"],
         camera_names=tuple(settings.get("cameras", CAMERA_NAMES)),
         frame_classes=_frame_classes(source) if is_training and config.data.get("class_balanced") else None,
+        num_history=int(config.data.get("num_history", 0)),
+        history_step=int(config.data.get("history_step", 1)),
         num_replicas=num_replicas,
         rank=rank,
         drop_last=is_training,

@@ -11,8 +11,9 @@ What follows for readers of an augmented frame:
 * K_cam is a full 3x3 matrix and may mirror; T_ego_cam may mirror and scale. Invert them with a general inverse
   (`geometry.transforms.inverse`), never with a transposed rotation. Lifting needs no change: depth along the optical
   axis stays in real metres, and T_ego_cam carries the scale into the augmented frame.
-* After a rotation or flip the vehicle no longer drives along x. That is harmless for perception; whatever reads a
-  route or the vehicle's own future must not be trained with a world augmentation that turns.
+* After a rotation or front-back flip the vehicle no longer drives along x. That is harmless for perception; what reads
+  a route or the vehicle's own future must be trained with left-right mirrors alone (`configs/augment/mirror.yaml`).
+* A mirror exchanges left and right in the route's command too, and in the cue.
 
 Every augmentation is a small immutable object: `augmented = augmentation(frame, rng)`; the result depends on the
 frame and the generator alone.
@@ -20,7 +21,7 @@ frame and the generator alone.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -29,12 +30,24 @@ from jaxtyping import Float, Float64
 from bevstack.data.augment_occupancy import move_occupancy
 from bevstack.geometry.transforms import inverse, wrap_angle
 from bevstack.types.boxes import BoxIndex
-from bevstack.types.frame import CameraImage, EgoState, Frame, PointIndex
+from bevstack.types.cue import Cue
+from bevstack.types.frame import Annotations, CameraImage, EgoState, Frame, PointIndex
+from bevstack.types.trajectory import Route, RouteCommand
+
+_MIRRORED = {
+    RouteCommand.LEFT: RouteCommand.RIGHT,
+    RouteCommand.STRAIGHT: RouteCommand.STRAIGHT,
+    RouteCommand.RIGHT: RouteCommand.LEFT,
+}
 
 
 @runtime_checkable
 class Augmentation(Protocol):
-    """Anything that turns a frame into another with the randomness of a generator."""
+    """Anything that turns a frame into another with the randomness of a generator.
+
+    One that has a true attribute `moves_world` is given the same draws for all frames of a clip, as it changes what
+    they have in common; all others draw anew for every frame.
+    """
 
     def __call__(self, frame: Frame, rng: np.random.Generator) -> Frame:
         """The changed frame; `frame` itself stays as it is."""
@@ -69,7 +82,7 @@ class ImageAugmentation:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "zoom_range", _positive_range("zoom_range", self.zoom_range))
-        _check_probability("flip_probability", self.flip_probability)
+        check_probability("flip_probability", self.flip_probability)
         for name in ("brightness", "contrast", "saturation"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1)")
@@ -160,11 +173,12 @@ class WorldAugmentation:
     translation_std_m: Sequence[float] = (0.5, 0.5, 0.5)
     flip_x_probability: float = 0.5
     flip_y_probability: float = 0.5
+    moves_world: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale_range", _positive_range("scale_range", self.scale_range))
-        _check_probability("flip_x_probability", self.flip_x_probability)
-        _check_probability("flip_y_probability", self.flip_y_probability)
+        check_probability("flip_x_probability", self.flip_x_probability)
+        check_probability("flip_y_probability", self.flip_y_probability)
         if len(self.translation_std_m) != 3 or min(self.translation_std_m) < 0:
             raise ValueError(f"translation_std_m={tuple(self.translation_std_m)} must be three numbers >= 0")
 
@@ -203,8 +217,8 @@ def move_world(frame: Frame, G_ego: Float[np.ndarray, "4 4"]) -> Frame:
     """The frame with everything that is in `ego` moved by a map from `world_map`.
 
     Sizes and speeds scale with G_ego. A heading turns as a direction does, so a mirror reverses its sense; a reflected
-    yaw rate changes sign. Unknown (NaN) velocities stay unknown. Map masks are dropped: they are to be drawn
-    anew, sharply, at the moved pose.
+    yaw rate changes sign. Unknown (NaN) velocities and futures stay unknown. Map masks are dropped: they are to be
+    drawn anew, sharply, at the moved pose. A mirror takes the cue's mirrored embedding; a cue without one is dropped.
     """
     cameras = tuple(replace(camera, T_ego_cam=G_ego @ camera.T_ego_cam) for camera in frame.cameras)
     lidar = frame.lidar
@@ -213,13 +227,57 @@ def move_world(frame: Frame, G_ego: Float[np.ndarray, "4 4"]) -> Frame:
         xyz = slice(PointIndex.X, PointIndex.Z + 1)
         points[:, xyz] = points[:, xyz] @ G_ego[:3, :3].T.astype(np.float32) + G_ego[:3, 3].astype(np.float32)
         lidar = replace(lidar, points_ego=points)
-    annotations = frame.annotations
-    if annotations is not None:
-        boxes = replace(annotations.boxes, rows=move_boxes(annotations.boxes.rows, G_ego))
-        occupancy = annotations.occupancy
-        occupancy = None if occupancy is None else move_occupancy(occupancy, G_ego)
-        annotations = replace(annotations, boxes=boxes, occupancy=occupancy, map_masks=None)
-    return replace(frame, cameras=cameras, lidar=lidar, annotations=annotations, ego=_moved_ego(frame.ego, G_ego))
+    return replace(
+        frame,
+        cameras=cameras,
+        lidar=lidar,
+        ego=_moved_ego(frame.ego, G_ego),
+        route=None if frame.route is None else _moved_route(frame.route, G_ego),
+        cue=_mirrored_cue(frame.cue) if frame.cue is not None and _is_mirror(G_ego) else frame.cue,
+        annotations=None if frame.annotations is None else _moved_annotations(frame.annotations, G_ego),
+    )
+
+
+def _moved_annotations(annotations: Annotations, G_ego: np.ndarray) -> Annotations:
+    occupancy, agents, vehicle = annotations.occupancy, annotations.agent_futures_ego, annotations.ego_future
+    return replace(
+        annotations,
+        boxes=replace(annotations.boxes, rows=move_boxes(annotations.boxes.rows, G_ego)),
+        occupancy=None if occupancy is None else move_occupancy(occupancy, G_ego),
+        map_masks=None,
+        agent_futures_ego=None if agents is None else move_in_plane(agents, G_ego),
+        ego_future=None if vehicle is None else move_poses(vehicle, G_ego),
+    )
+
+
+def move_in_plane(xy: Float[np.ndarray, "*n 2"], G_ego: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "*n 2"]:
+    """Points on the ground under a similarity of the ground plane."""
+    return xy @ G_ego[:2, :2].T + G_ego[:2, 3]
+
+
+def move_poses(poses: Float[np.ndarray, "*n 3"], G_ego: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "*n 3"]:
+    """Rows (x, y, yaw) under a similarity of the ground plane; a heading turns as a direction does."""
+    return np.concatenate((move_in_plane(poses[..., :2], G_ego), _moved_yaw(poses[..., 2], G_ego)[..., None]), axis=-1)
+
+
+def _moved_yaw(yaw: np.ndarray, G_ego: np.ndarray) -> np.ndarray:
+    forward = np.stack((np.cos(yaw), np.sin(yaw)), axis=-1) @ G_ego[:2, :2].T
+    return wrap_angle(np.arctan2(forward[..., 1], forward[..., 0]))
+
+
+def _moved_route(route: Route, G_ego: np.ndarray) -> Route:
+    return Route(
+        command=_MIRRORED[route.command] if _is_mirror(G_ego) else route.command,
+        waypoints_ego=move_in_plane(route.waypoints_ego, G_ego),
+        speed_limit_mps=route.speed_limit_mps * _scale_of(G_ego),
+    )
+
+
+def _mirrored_cue(cue: Cue) -> Cue | None:
+    """The cue with the embedding of left and right exchanged; its text stays what was said of the pictures."""
+    if cue.mirrored_embedding is None:
+        return None
+    return replace(cue, embedding=cue.mirrored_embedding, mirrored_embedding=cue.embedding)
 
 
 def move_boxes(rows: Float[np.ndarray, "N 9"], G_ego: Float[np.ndarray, "4 4"]) -> Float[np.ndarray, "N 9"]:
@@ -228,9 +286,7 @@ def move_boxes(rows: Float[np.ndarray, "N 9"], G_ego: Float[np.ndarray, "4 4"]) 
     out = rows.copy()
     out[:, : BoxIndex.Z + 1] = rows[:, : BoxIndex.Z + 1] @ G_ego[:3, :3].T + G_ego[:3, 3]
     out[:, BoxIndex.LENGTH : BoxIndex.HEIGHT + 1] *= _scale_of(G_ego)
-    yaw = rows[:, BoxIndex.YAW].astype(np.float64)
-    forward = np.stack((np.cos(yaw), np.sin(yaw)), axis=-1) @ plane.T
-    out[:, BoxIndex.YAW] = wrap_angle(np.arctan2(forward[:, 1], forward[:, 0]).astype(rows.dtype))
+    out[:, BoxIndex.YAW] = wrap_angle(_moved_yaw(rows[:, BoxIndex.YAW].astype(np.float64), G_ego).astype(rows.dtype))
     out[:, BoxIndex.VX : BoxIndex.VY + 1] = rows[:, BoxIndex.VX : BoxIndex.VY + 1] @ plane.T
     return out
 
@@ -243,6 +299,10 @@ def _moved_ego(ego: EgoState, G_ego: np.ndarray) -> EgoState:
         acceleration_mps2=ego.acceleration_mps2 * scale,
         yaw_rate_radps=ego.yaw_rate_radps * float(np.sign(np.linalg.det(G_ego[:2, :2]))),
     )
+
+
+def _is_mirror(G_ego: np.ndarray) -> bool:
+    return float(np.linalg.det(G_ego[:2, :2])) < 0
 
 
 def _scale_of(G_ego: np.ndarray) -> float:
@@ -270,7 +330,7 @@ class SensorDropout:
 
     def __post_init__(self) -> None:
         for name in ("p_no_cameras", "p_no_lidar", "p_one_camera"):
-            _check_probability(name, getattr(self, name))
+            check_probability(name, getattr(self, name))
         if self.p_no_cameras + self.p_no_lidar > 1.0:
             raise ValueError(f"p_no_cameras={self.p_no_cameras} and p_no_lidar={self.p_no_lidar} add up to more than 1")
 
@@ -294,6 +354,7 @@ def _positive_range(name: str, values: Sequence[float]) -> tuple[float, float]:
     return float(values[0]), float(values[1])
 
 
-def _check_probability(name: str, value: float) -> None:
+def check_probability(name: str, value: float) -> None:
+    """Refuse what is no probability."""
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"{name}={value} must be a probability in [0, 1]")

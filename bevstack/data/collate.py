@@ -1,11 +1,14 @@
 """Several `Frame`s to one `Batch` and, where they are annotated, one `Labels`."""
 
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from bevstack.data.class_names import CAMERA_NAMES, OCCUPANCY_IGNORE
+from bevstack.data.clips import Clip, history_rows
+from bevstack.data.collate_guidance import collate_guidance
 from bevstack.data.images import ImageSize
 from bevstack.types.batch import Batch, Labels
 from bevstack.types.boxes import BoxIndex
@@ -31,8 +34,8 @@ def collate(
 
     Raises:
         ValueError: there are no frames, pictures differ in size, only some frames are annotated, map masks or
-            occupancy lie on different grids, a box cannot be true, or no frame has a picture and `image_size` is not
-            given.
+            occupancy lie on different grids, futures have different lengths, cues different widths, a box cannot be
+            true, or no frame has a picture and `image_size` is not given.
     """
     if not frames:
         raise ValueError("a batch needs at least one frame")
@@ -53,8 +56,25 @@ def collate(
         timestamps_us=torch.tensor([frame.timestamp_us for frame in frames], dtype=torch.int64),
         tokens=tuple(frame.token for frame in frames),
         scene_names=tuple(frame.scene_name for frame in frames),
+        **collate_guidance(frames),
     )
     return batch, _collate_labels(frames)
+
+
+def collate_clips(
+    clips: Sequence[Clip],
+    camera_names: Sequence[str] = CAMERA_NAMES,
+    image_size: ImageSize | None = None,
+) -> tuple[Batch, Labels | None]:
+    """As `collate`, with the frames before these as `Batch.history`: as many steps back as the longest clip reaches.
+
+    Raises:
+        ValueError: as `collate`; also where pictures of the past have another size.
+    """
+    batch, labels = collate([clip.frame for clip in clips], camera_names, image_size)
+    size = ImageSize(*batch.images.shape[-2:])
+    history = tuple(collate(frames, camera_names, size)[0] for frames in history_rows(clips))
+    return replace(batch, history=history), labels
 
 
 def _collate_cameras(
@@ -108,6 +128,7 @@ def _collate_labels(frames: Sequence[Frame]) -> Labels | None:
         _check_boxes(frame.token, item)
     map_masks, map_valid = _collate_maps(frames, [item.map_masks for item in annotated])
     occupancy, camera_mask, lidar_mask = _collate_occupancy(frames, [item.occupancy for item in annotated])
+    agents = _collate_agent_futures(frames, annotated)
     return Labels(
         boxes_ego=tuple(torch.tensor(item.boxes.rows) for item in annotated),
         class_index=tuple(torch.tensor(item.boxes.class_index) for item in annotated),
@@ -118,6 +139,8 @@ def _collate_labels(frames: Sequence[Frame]) -> Labels | None:
         occupancy=occupancy,
         occupancy_camera_mask=camera_mask,
         occupancy_lidar_mask=lidar_mask,
+        agent_futures_ego=agents,
+        ego_future=_collate_ego_future(frames, [item.ego_future for item in annotated]),
     )
 
 
@@ -165,6 +188,40 @@ def _collate_occupancy(
         if item is not None:
             semantics[b], camera_mask[b], lidar_mask[b] = item.semantics, item.camera_mask, item.lidar_mask
     return torch.from_numpy(semantics), torch.from_numpy(camera_mask), torch.from_numpy(lidar_mask)
+
+
+def _collate_agent_futures(
+    frames: Sequence[Frame], annotated: Sequence[Annotations]
+) -> tuple[torch.Tensor, ...] | None:
+    """One (N, T, 2) a frame; all NaN in a frame without futures, None where no frame has any."""
+    futures = [item.agent_futures_ego for item in annotated]
+    num_steps = _common_steps("agent futures", frames, [None if item is None else item.shape[1] for item in futures])
+    if num_steps is None:
+        return None
+    unknown = [np.full((len(item.boxes), num_steps, 2), np.nan) for item in annotated]
+    filled = [nothing if known is None else known for known, nothing in zip(futures, unknown, strict=True)]
+    return tuple(torch.tensor(item, dtype=torch.float32) for item in filled)
+
+
+def _collate_ego_future(frames: Sequence[Frame], futures: Sequence[np.ndarray | None]) -> torch.Tensor | None:
+    """(B, S, 3); all NaN in a frame without a future, None where no frame has one."""
+    num_steps = _common_steps("own futures", frames, [None if item is None else len(item) for item in futures])
+    if num_steps is None:
+        return None
+    filled = [np.full((num_steps, 3), np.nan) if item is None else item for item in futures]
+    return torch.from_numpy(np.stack(filled).astype(np.float32))
+
+
+def _common_steps(what: str, frames: Sequence[Frame], num_steps: Sequence[int | None]) -> int | None:
+    """The number of steps of all futures that there are; None where there are none."""
+    first_of: dict[int, str] = {}
+    for frame, count in zip(frames, num_steps, strict=True):
+        if count is not None:
+            first_of.setdefault(count, frame.token)
+    if len(first_of) > 1:
+        listed = ", ".join(f"{count} steps (frame {token})" for count, token in first_of.items())
+        raise ValueError(f"{what} of one batch must have one length, these have {listed}")
+    return next(iter(first_of), None)
 
 
 def _check_same_place(what: str, places: Sequence[tuple[str, tuple[Hashable, Hashable]]]) -> None:

@@ -6,6 +6,7 @@ not as their state; and a run that stops in the middle of an epoch goes on at th
 frames.
 """
 
+import copy
 import logging
 import signal
 import traceback
@@ -20,7 +21,8 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from bevstack.data.augment import Augmentation
 from bevstack.data.class_names import CAMERA_NAMES, DETECTION_CLASSES
-from bevstack.data.collate import collate
+from bevstack.data.clips import Clip, earlier_frames
+from bevstack.data.collate import collate_clips
 from bevstack.data.images import ImageSize
 from bevstack.data.labels import Labeller, labelled
 from bevstack.types.batch import Batch, Labels
@@ -50,6 +52,11 @@ class FrameDataset(Dataset[Frame]):
             out from that epoch on.
         seed: of all augmentations.
         labellers: applied in this order to the augmented frame.
+        num_history: frames of the past in each clip.
+        history_step: distance between them, and from the frame, in frames of the source.
+
+    Raises:
+        ValueError: `num_history` is negative or `history_step` is not positive.
     """
 
     def __init__(
@@ -58,8 +65,13 @@ class FrameDataset(Dataset[Frame]):
         augmentations: Sequence[Augmentation] = (),
         seed: int = 0,
         labellers: Sequence[Labeller] = (),
+        num_history: int = 0,
+        history_step: int = 1,
     ) -> None:
+        if num_history < 0 or history_step < 1:
+            raise ValueError(f"num_history={num_history} must be at least 0 and history_step={history_step} at least 1")
         self.source = source
+        self.num_history, self.history_step = num_history, history_step
         self.augmentations = tuple(augmentations)
         self.seed = seed
         self.labellers = tuple(labellers)
@@ -69,13 +81,29 @@ class FrameDataset(Dataset[Frame]):
 
     def __getitem__(self, key: SampleKey | int) -> Frame:
         key = key if isinstance(key, SampleKey) else SampleKey(0, int(key))
+        return self._clip(key, num_history=0).frame
+
+    def clip(self, key: SampleKey) -> Clip:
+        """The frame of this key with those before it. The frame is the same whatever comes with it."""
+        return self._clip(key, self.num_history)
+
+    def _clip(self, key: SampleKey, num_history: int) -> Clip:
         frame = self.source[key.frame_index]
-        if self.augmentations:
-            rng = np.random.default_rng((self.seed, *key))
-            for augmentation in self.augmentations:
-                if _is_on(augmentation, key.epoch):
-                    frame = augmentation(frame, rng)
-        return labelled(frame, self.labellers)
+        earlier = earlier_frames(self.source, key.frame_index, frame, count=num_history, step=self.history_step)
+        frame, *history = self._augmented([frame, *reversed(earlier)], key)  # newest first
+        return Clip(frame=labelled(frame, self.labellers), history=tuple(reversed(history)))
+
+    def _augmented(self, frames: list[Frame], key: SampleKey) -> list[Frame]:
+        """The frames of a clip, each with its own draws; what moves the world draws the same for all of them."""
+        rngs = [np.random.default_rng((self.seed, *key, *((age,) if age else ()))) for age in range(len(frames))]
+        for augmentation in self.augmentations:
+            if not _is_on(augmentation, key.epoch):
+                continue
+            used = rngs
+            if getattr(augmentation, "moves_world", False):
+                used = [rngs[0], *(copy.deepcopy(rngs[0]) for _ in frames[1:])]
+            frames = [augmentation(frame, rng) for frame, rng in zip(frames, used, strict=True)]
+        return frames
 
 
 def _is_on(augmentation: Augmentation, epoch: int) -> bool:
@@ -263,6 +291,8 @@ def make_loader(
     image_size: ImageSize | None = None,
     camera_names: Sequence[str] = CAMERA_NAMES,
     frame_classes: Sequence[Sequence[int]] | None = None,
+    num_history: int = 0,
+    history_step: int = 1,
     num_replicas: int | None = None,
     rank: int | None = None,
     drop_last: bool = False,
@@ -282,6 +312,8 @@ def make_loader(
         image_size: size of all pictures; needed where a batch may have none (see `collate`).
         camera_names: order of the camera axis.
         frame_classes: for class-balanced epochs; see `class_balanced_indices`.
+        num_history: frames of the past that come with each frame, for models with a memory (`Batch.history`).
+        history_step: distance between them in frames of the source.
         num_replicas: training processes that share the data; None asks torch.distributed.
         rank: this process among them; None asks torch.distributed.
         drop_last: leave out a last batch that is not full.
@@ -293,6 +325,7 @@ def make_loader(
     """
     if batch_size < 1 or num_workers < 0:
         raise ValueError(f"batch_size={batch_size} must be at least 1 and num_workers={num_workers} at least 0")
+    dataset = FrameDataset(source, augmentations, seed, labellers, num_history, history_step)
     in_group = torch.distributed.is_available() and torch.distributed.is_initialized()
     if num_replicas is None:
         num_replicas = torch.distributed.get_world_size() if in_group else 1
@@ -307,7 +340,7 @@ def make_loader(
     if num_workers:
         workers = {"persistent_workers": True, "prefetch_factor": prefetch_factor, "worker_init_fn": _one_thread}
     return FrameLoader(
-        _ErrorsAsItems(FrameDataset(source, augmentations, seed, labellers)),  # type: ignore[arg-type]
+        _ErrorsAsItems(dataset),  # type: ignore[arg-type]
         batch_size=batch_size,
         sampler=sampler,
         num_workers=num_workers,
@@ -331,23 +364,23 @@ class _ErrorsAsItems(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key: SampleKey) -> Frame | Exception:
+    def __getitem__(self, key: SampleKey) -> Clip | Exception:
         try:
-            return self.dataset[key]
+            return self.dataset.clip(key)
         except _EXPECTED_ERRORS as error:
             return _portable(error)
 
 
 def _collate_or_error(
-    items: list[Frame | Exception], camera_names: Sequence[str], image_size: ImageSize | None
+    items: list[Clip | Exception], camera_names: Sequence[str], image_size: ImageSize | None
 ) -> tuple[Batch, Labels | None] | Exception:
-    frames = []
+    clips = []
     for item in items:
         if isinstance(item, Exception):
             return item
-        frames.append(item)
+        clips.append(item)
     try:
-        return collate(frames, camera_names, image_size)
+        return collate_clips(clips, camera_names, image_size)
     except _EXPECTED_ERRORS as error:
         return _portable(error)
 

@@ -24,11 +24,13 @@ from bevstack.data.class_names import (
     LIDAR_NAME,
     NO_ATTRIBUTE,
 )
+from bevstack.data.futures import agent_futures_ego, ego_future
 from bevstack.data.images import ImageSize, read_image
 from bevstack.data.index import DatasetIndex, SceneRecord, open_index
 from bevstack.data.lidar import accumulate_sweeps
 from bevstack.data.nuscenes_boxes import boxes_in_ego
 from bevstack.data.occupancy import OCCUPANCY_FORMATS, OccupancyFormat, occupancy_path, read_occupancy
+from bevstack.data.routes import SceneRoutes
 from bevstack.geometry.transforms import rigid_inverse, wrap_angle, yaw_of
 from bevstack.types.boxes import Boxes3D
 from bevstack.types.errors import CalibrationError, DatasetError
@@ -56,6 +58,7 @@ class NuScenesFrames:
         cameras: Cameras to read, in this order; none for LiDAR only.
         with_annotations: Read ground truth where the data set has it.
         occupancy: Format of the occupancy labels to read with it; None reads none.
+        futures: Add where every object and the vehicle go next.
         missing: What to do about a sensor or label file that is not there. "error" names it; "mask" leaves the camera,
             sweep or label out, and says so in the log.
         index_dir: Folder of the index, where the default (`index_folder`) does not fit.
@@ -76,6 +79,7 @@ class NuScenesFrames:
         cameras: Sequence[str] = CAMERA_NAMES,
         with_annotations: bool = True,
         occupancy: OccupancyFormat | None = None,
+        futures: bool = False,
         missing: Literal["error", "mask"] = "error",
         index_dir: str | Path | None = None,
     ) -> None:
@@ -89,6 +93,7 @@ class NuScenesFrames:
         self.split, self.image_size, self.num_sweeps = split, image_size, num_sweeps
         self.cameras, self.missing, self.occupancy = tuple(cameras), missing, occupancy
         self.with_annotations = with_annotations and self.index.num_annotations > 0
+        self.futures, self.routes = futures, SceneRoutes(self.index.root)
         for channel in (*self.cameras, LIDAR_NAME):
             self.index.channel_index(channel)
         self.sample_rows = self.index.samples_of_split(split)
@@ -111,6 +116,22 @@ class NuScenesFrames:
             DatasetError: a sensor or label file is missing or damaged, or no sensor at all is left.
             CalibrationError: a pose or camera matrix is not usable.
         """
+        frame = self.inputs(index)
+        if not self.with_annotations:
+            return frame
+        annotations = self.annotations(index)
+        if self.occupancy is not None:
+            sample = self._sample(index)
+            occupancy = self._occupancy(sample, self.reference_row(sample), self.occupancy)
+            annotations = replace(annotations, occupancy=occupancy)
+        return replace(frame, annotations=annotations)
+
+    def inputs(self, index: int) -> Frame:
+        """Frame `index` without ground truth.
+
+        Raises:
+            IndexError, DatasetError, CalibrationError: as for the whole frame; a damaged route file too.
+        """
         sample = self._sample(index)
         scene = self.index.scene_of_sample(sample)
         reference = self.reference_row(sample)
@@ -123,9 +144,6 @@ class NuScenesFrames:
                 f"sample {self.index.sample_tokens[sample]} has neither a camera picture nor LiDAR left: fetch its "
                 f"files (`bevstack data check {self.index.root}` names them) or leave {scene.name} out of the split"
             )
-        annotations = self.annotations(index) if self.with_annotations else None
-        if annotations is not None and self.occupancy is not None:
-            annotations = replace(annotations, occupancy=self._occupancy(sample, reference, self.occupancy))
         return Frame(
             token=self.index.sample_tokens[sample],
             scene_name=scene.name,
@@ -135,7 +153,7 @@ class NuScenesFrames:
             ego=ego,
             location=scene.location,
             description=scene.description,
-            annotations=annotations,
+            route=self.routes.route(scene.name, ego.T_global_ego),
         )
 
     @property
@@ -291,19 +309,28 @@ class NuScenesFrames:
             DatasetError: a box has a size or place that cannot be true.
         """
         sample = self._sample(index)
-        T_global_ego = self.index.T_global_ego([self.reference_row(sample)])[0]
-        every = np.asarray(self.index.annotation_rows(sample))
-        if not len(every):
-            return _no_annotations()
+        T_ego_global = rigid_inverse(self.index.T_global_ego([self.reference_row(sample)])[0])
+        every = np.asarray(self.index.annotation_rows(sample), np.int64)
+        annotations, rows = self._objects(every, T_ego_global) if len(every) else (_no_annotations(), every)
+        if not self.futures:
+            return annotations
+        return replace(
+            annotations,
+            agent_futures_ego=agent_futures_ego(self.index, rows, T_ego_global),
+            ego_future=ego_future(self.index, sample, T_ego_global),
+        )
+
+    def _objects(self, every: np.ndarray, T_ego_global: np.ndarray) -> tuple[Annotations, np.ndarray]:
+        """The objects among some annotation rows, and which rows they are."""
         instance = self.index["annotation_instance"][every]
         class_index = self._class_of_instance[instance]
         rows = every[class_index >= 0]
         boxes = Boxes3D(
-            rows=boxes_in_ego(self.index, rows, rigid_inverse(T_global_ego)),
+            rows=boxes_in_ego(self.index, rows, T_ego_global),
             class_index=class_index[class_index >= 0],
         )
         tokens, instances = self.index.annotation_tokens, self.index.instance_tokens
-        return Annotations(
+        annotations = Annotations(
             boxes=boxes,
             attribute_index=self._attribute_index[self.index["annotation_attribute"][rows]],
             tokens=tuple(tokens[int(row)] for row in rows),
@@ -312,6 +339,7 @@ class NuScenesFrames:
             num_radar_points=self.index["annotation_num_radar_points"][rows].astype(np.int64),
             visibility=self.index["annotation_visibility"][rows].astype(np.int64),
         )
+        return annotations, rows
 
     def _occupancy(self, sample: int, reference: int, layout: OccupancyFormat) -> OccupancyGrid | None:
         scene, token = self.index.scene_of_sample(sample), self.index.sample_tokens[sample]

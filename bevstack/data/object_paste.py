@@ -148,7 +148,10 @@ def _points_in_ego(item: DatabaseObject, oldest_s: float) -> Float32[np.ndarray,
 
 
 def _paste_annotations(annotations: Annotations, pasted: Sequence[DatabaseObject]) -> Annotations:
-    occupancy = annotations.occupancy
+    occupancy, futures = annotations.occupancy, annotations.agent_futures_ego
+    if futures is not None:
+        unknown = np.full((len(pasted), *futures.shape[1:]), np.nan)
+        futures = np.concatenate((futures, unknown))
 
     def appended(values: np.ndarray, name: str) -> np.ndarray:
         return np.concatenate((values, np.array([getattr(item, name) for item in pasted], np.int64)))
@@ -168,4 +171,5 @@ def _paste_annotations(annotations: Annotations, pasted: Sequence[DatabaseObject
         num_radar_points=appended(annotations.num_radar_points, "num_radar_points"),
         visibility=appended(annotations.visibility, "visibility"),
         occupancy=None if occupancy is None else paste_voxels(occupancy, pasted),
+        agent_futures_ego=futures,
     )

@@ -47,7 +47,12 @@ class Batch:
     cue_age_s: Float[Tensor, " B"] | None = None
     """Time between the pictures that the cue describes and the frame; 0 without a cue."""
     history: tuple["Batch", ...] = ()
-    """The frames before these, oldest first, for models with a memory: B frames each."""
+    """The frames before these, oldest first, for models with a memory: B frames each.
+
+    Row b of every step belongs to the drive of row b here. Where that drive has no frame so far back, the row is a
+    *blank*: no camera, no LiDAR, scene name "", time and pose of the frame that follows it. A memory begins anew in
+    each row whose scene differs from that of the step before, so a blank leaves nothing behind.
+    """
 
     @property
     def batch_size(self) -> int:

@@ -12,13 +12,13 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from bevstack.data.class_names import LIDAR_NAME
+from bevstack.data.futures import elapsed_s, known_rows_ahead, rows_ahead
 from bevstack.data.index import DatasetIndex
 from bevstack.geometry.transforms import from_quaternion, rigid_inverse, transform_points, yaw_of
+from bevstack.types.trajectory import FUTURE_STEP_S
 
-STEP_S = 0.5
+STEP_S = FUTURE_STEP_S
 """Time between two key frames."""
-_LATE_S = 0.15
-"""How far beyond the horizon a key frame may lie, as in nuscenes-devkit."""
 _MAX_PAST_GAP_S = 1.5
 
 
@@ -91,18 +91,15 @@ def agent_futures(
     rows = np.asarray(annotation_rows, np.int64)
     if not len(rows):
         return _no_futures(num_steps)
-    found, samples = _rows_ahead(index, rows, np.arange(1, num_steps + 1))
-    elapsed_s = _elapsed_s(index, samples, found)
-    nominal_s = STEP_S * np.arange(1, num_steps + 1)
-    is_timely = (elapsed_s < horizon_s + _LATE_S) & (np.abs(elapsed_s - nominal_s) <= STEP_S / 2)
-    is_known = (found >= 0) & is_timely
+    found = known_rows_ahead(index, rows, num_steps)
+    is_known = found >= 0
     rotation, translation = index["annotation_rotation"], index["annotation_translation"]
     positions, yaw = np.full((*found.shape, 3), np.nan), np.full(found.shape, np.nan)
     positions[is_known] = translation[found[is_known]]
     yaw[is_known] = yaw_of(from_quaternion(rotation[found[is_known]], positions[is_known]))
     return AgentFutures(
         annotation_rows=rows,
-        sample_rows=samples,
+        sample_rows=index["annotation_sample"][rows].astype(np.int64),
         T_global_agent=from_quaternion(rotation[rows], translation[rows]),
         positions_global=positions,
         yaw_global=yaw,
@@ -119,40 +116,14 @@ def past_velocity(index: DatasetIndex, annotation_rows: Int64[np.ndarray, " N"])
     rows = np.asarray(annotation_rows, np.int64)
     if not len(rows):
         return np.zeros((0, 2))
-    found, samples = _rows_ahead(index, rows, np.array((-1,)))
-    elapsed_s = -_elapsed_s(index, samples, found)[:, 0]
-    is_known = (found[:, 0] >= 0) & (elapsed_s > 0) & (elapsed_s <= _MAX_PAST_GAP_S)
+    found, samples = rows_ahead(index, rows, np.array((-1,)))
+    past_s = -elapsed_s(index, samples, found)[:, 0]
+    is_known = (found[:, 0] >= 0) & (past_s > 0) & (past_s <= _MAX_PAST_GAP_S)
     velocity = np.full((len(rows), 2), np.nan)
     moved = index["annotation_translation"][rows[is_known], :2]
     moved = moved - index["annotation_translation"][found[is_known, 0], :2]
-    velocity[is_known] = moved / elapsed_s[is_known, None]
+    velocity[is_known] = moved / past_s[is_known, None]
     return velocity
-
-
-def _rows_ahead(index: DatasetIndex, rows: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Annotation rows (N, T) of the same objects some key frames ahead, -1 for none, and the samples (N,) now."""
-    samples = index["annotation_sample"][rows].astype(np.int64)
-    key, by_key = _object_keys(index)
-    scene = index["sample_scene"]
-    target = samples[:, None] + steps
-    inside = (target >= 0) & (target < index.num_samples)
-    inside[inside] = scene[target[inside]] == np.broadcast_to(scene[samples][:, None], target.shape)[inside]
-    wanted = index["annotation_instance"][rows].astype(np.int64)[:, None] * index.num_samples + target
-    place = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
-    return np.where(inside & (key[place] == wanted), by_key[place], -1), samples
-
-
-def _object_keys(index: DatasetIndex) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted keys of (object, sample), and the annotation row of each."""
-    keys = index["annotation_instance"].astype(np.int64) * index.num_samples + index["annotation_sample"]
-    order = np.argsort(keys, kind="stable")
-    return keys[order], order
-
-
-def _elapsed_s(index: DatasetIndex, samples: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Seconds from each sample to that of each found annotation; of no meaning where there is none."""
-    times = index["sample_timestamp_us"]
-    return 1e-6 * (times[index["annotation_sample"][found]] - times[samples][:, None])
 
 
 def _no_futures(num_steps: int) -> AgentFutures:
