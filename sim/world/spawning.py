@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from bevstack.planning.vehicle import NUSCENES_VEHICLE
 from bevstack.sim.world.actors import ActorModel, make_actor
 from bevstack.sim.world.drive_paths import PATH_STEP_M, RUN_OUT_M, DrivePath, make_path, random_route
 from bevstack.sim.world.pedestrians import Walker
@@ -13,8 +14,6 @@ from bevstack.sim.world.town import Town
 from bevstack.sim.world.traffic_kernels import rectangles_overlap
 from bevstack.sim.world.vehicles import Vehicle, make_vehicle
 
-EGO_WHEELBASE_M = 2.588
-EGO_REAR_OVERHANG_M = 0.742
 TYPICAL_EGO_SPEED_MPS = 7.5
 SPAWN_REACH_M = 62.0
 
@@ -33,8 +32,9 @@ def place_ego(town: Town, rng: np.random.Generator, duration_s: float) -> Vehicl
     speed = path.speed_at(start) * rng.uniform(0.5, 0.9)
     hold = float(rng.uniform(0.5, 4.0)) if rng.random() < 0.12 else -1e9
     return Vehicle(
-        model=None, path=path, rear_m=start, speed_mps=0.0 if hold > 0 else speed, length_m=4.084, width_m=1.85,
-        wheelbase_m=EGO_WHEELBASE_M, rear_overhang_m=EGO_REAR_OVERHANG_M, hold_until_s=hold,
+        model=None, path=path, rear_m=start, speed_mps=0.0 if hold > 0 else speed,
+        length_m=NUSCENES_VEHICLE.length_m, width_m=NUSCENES_VEHICLE.width_m, wheelbase_m=NUSCENES_VEHICLE.wheelbase_m,
+        rear_overhang_m=NUSCENES_VEHICLE.rear_overhang_m, hold_until_s=hold,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from bevstack.geometry.transforms import wrap_angle
+from bevstack.planning.vehicle import NUSCENES_VEHICLE
 from bevstack.sim.world.actors import ActorModel
 from bevstack.sim.world.drive_paths import RUN_OUT_M
 from bevstack.sim.world.pedestrians import crossing_rows, record_walkers, step_walkers
@@ -28,9 +29,9 @@ from bevstack.sim.world.town import Town
 from bevstack.sim.world.traffic_kernels import overlapping_pairs
 from bevstack.sim.world.vehicles import STEP_S, Junctions, Vehicle, record, step_vehicles
 
-EGO_SIZE_LWH = (4.084, 1.85, 1.562)
+EGO_SIZE_LWH = (NUSCENES_VEHICLE.length_m, NUSCENES_VEHICLE.width_m, NUSCENES_VEHICLE.height_m)
 """Box of the ego vehicle in metres."""
-EGO_CENTER_AHEAD_M = 1.3
+EGO_CENTER_AHEAD_M = round(NUSCENES_VEHICLE.center_ahead_m, 9)
 """From the rear axle, the origin of the ego frame, to the box centre."""
 TRACK_STEP_S = STEP_S
 BURN_IN_S = 3.0

@@ -16,8 +16,9 @@ from jaxtyping import Float64
 from bevstack.evaluation.planning.ego_future import EgoFuture
 from bevstack.evaluation.planning.file import PlanColumns
 from bevstack.geometry.transforms import rigid_inverse, wrap_angle
+from bevstack.planning.vehicle import NUSCENES_VEHICLE
 
-EGO_LENGTH_M, EGO_WIDTH_M = 4.084, 1.85
+EGO_LENGTH_M, EGO_WIDTH_M = NUSCENES_VEHICLE.length_m, NUSCENES_VEHICLE.width_m
 EGO_CENTER_AHEAD_OF_LIDAR_M = 0.5
 MIN_CHORD_M = 0.5
 """A shorter chord says nothing about the heading: the one before stays, 0 at the start."""

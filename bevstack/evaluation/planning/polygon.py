@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float64
 from bevstack.evaluation.planning.ego_future import EgoFuture
 from bevstack.evaluation.planning.obstacles import OTHER, PEDESTRIAN, VEHICLE, BoxesByStep
 from bevstack.evaluation.planning.sums import HorizonValues, PlanSums, SceneSums, at_horizons
+from bevstack.geometry.rectangles import rectangles_touch
 
 PROTOCOL = "plan/polygon"
 AGENT_GROUPS = ("vehicles", "vehicles_and_pedestrians", "all_annotated")
@@ -82,25 +83,6 @@ def _touches(vehicle: np.ndarray, first: np.ndarray, boxes: np.ndarray, kind: np
     out = np.zeros((OTHER + 1, len(vehicle)), np.bool_)
     for slot in range(len(vehicle)):
         for row in range(first[slot], first[slot + 1]):
-            if not out[kind[row], slot] and _rectangles_touch(vehicle[slot], boxes[row]):
+            if not out[kind[row], slot] and rectangles_touch(vehicle[slot], boxes[row]):
                 out[kind[row], slot] = True
     return out
-
-
-@numba.njit(cache=True, nogil=True)
-@no_type_check
-def _rectangles_touch(a: np.ndarray, b: np.ndarray) -> bool:
-    """Separating axes: two rectangles are apart if and only if they are along a side of one of them."""
-    dx, dy = b[0] - a[0], b[1] - a[1]
-    reach = 0.5 * (np.hypot(a[2], a[3]) + np.hypot(b[2], b[3]))
-    if dx * dx + dy * dy > reach * reach:
-        return False
-    turn_cos, turn_sin = abs(np.cos(b[4] - a[4])), abs(np.sin(b[4] - a[4]))
-    for own, other in ((a, b), (b, a)):
-        c, s = np.cos(own[4]), np.sin(own[4])
-        along, across = abs(dx * c + dy * s), abs(dy * c - dx * s)
-        if along > 0.5 * (own[2] + other[2] * turn_cos + other[3] * turn_sin):
-            return False
-        if across > 0.5 * (own[3] + other[2] * turn_sin + other[3] * turn_cos):
-            return False
-    return True
