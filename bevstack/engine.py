@@ -1,8 +1,10 @@
 """The one stateful engine: frames in, the stack's belief out. Evaluation, simulation and ROS 2 are shells around it."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,7 +13,9 @@ from bevstack.data.class_names import CAMERA_NAMES
 from bevstack.data.collate import collate
 from bevstack.data.images import ImageSize
 from bevstack.model import DrivingModel
+from bevstack.perception.language.live_cues import LiveCues
 from bevstack.perception.tracking.tracker import Tracker
+from bevstack.types.cue import Cue
 from bevstack.types.errors import CalibrationError, StaleSensorError
 from bevstack.types.frame import CameraImage, Frame
 from bevstack.types.scene import SceneEstimate
@@ -23,7 +27,8 @@ _RIGID_TOLERANCE = 1e-3
 class Session:
     """Runs one model on a stream of frames, one at a time, and keeps what has to survive between them.
 
-    A new scene name, or time running backwards, starts afresh: nothing of the old drive leaks into the new one.
+    A new scene name, or time running backwards, starts afresh: nothing of the old drive leaks into the new one. A frame
+    of the same time as the last one is taken for that frame again: the model sees the same past as at the first time.
 
     Args:
         model: A `DrivingModel`; it is moved to `device` and put into evaluation mode.
@@ -32,6 +37,9 @@ class Session:
         image_size: Size of the pictures; needed only where a frame may come without any camera.
         max_sensor_age_s: Refuse cameras and LiDAR further than this from the frame's reference time; None accepts all.
         tracker: Gives detections an identity; None for no tracks.
+        cues: Where a model that reads text has it from: "cached" takes each frame's own cue as it comes, `LiveCues` the
+            newest one that a captioner has finished, "none" gives no text. The model is told the age.
+        max_cue_age_s: Cues older than this are not used; None leaves it to the model what an old cue is worth.
     """
 
     def __init__(
@@ -43,6 +51,8 @@ class Session:
         image_size: ImageSize | None = None,
         max_sensor_age_s: float | None = None,
         tracker: Tracker | None = None,
+        cues: Literal["cached", "none"] | LiveCues = "cached",
+        max_cue_age_s: float | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
@@ -50,6 +60,10 @@ class Session:
         self.image_size = image_size
         self.max_sensor_age_s = max_sensor_age_s
         self.tracker = tracker
+        self.cues = cues
+        self.max_cue_age_s = max_cue_age_s
+        self.refused_cues: Counter[str] = Counter()
+        """Cues that were not used, by reason."""
         self.reset()
 
     def reset(self) -> None:
@@ -57,6 +71,10 @@ class Session:
         self._scene_name: str | None = None
         self._timestamp_us: int | None = None
         self._num_steps = 0
+        self._memory: Any = None
+        self._memory_before: Any = None
+        if isinstance(self.cues, LiveCues):
+            self.cues.reset()
         if self.tracker is not None:
             self.tracker.reset()
 
@@ -80,9 +98,14 @@ class Session:
         if frame.scene_name != self._scene_name or self._goes_back(frame):
             self.reset()
             self._scene_name = frame.scene_name
-        batch, _ = collate([replace(frame, annotations=None)], self.camera_names, self.image_size)
+        frame = replace(frame, annotations=None)
+        frame = replace(frame, cue=self._cue_of(frame))
+        batch, _ = collate([frame], self.camera_names, self.image_size)
         batch = batch.to(self.device)
-        estimate = self.model.decode(self.model(batch), batch)[0]
+        if frame.timestamp_us != self._timestamp_us:
+            self._memory_before = self._memory
+        outputs, self._memory = self.model.step(batch, self._memory_before)
+        estimate = replace(self.model.decode(outputs, batch)[0], cue=frame.cue)
         if self.tracker is not None and estimate.detections is not None:
             tracks = self.tracker.update(estimate.detections, frame.ego.T_global_ego, frame.timestamp_us)
             estimate = replace(estimate, tracks=tracks)
@@ -94,6 +117,22 @@ class Session:
         """`step` over a stream of frames, lazily: no frame is kept."""
         for frame in frames:
             yield frame, self.step(frame)
+
+    def _cue_of(self, frame: Frame) -> Cue | None:
+        """The cue that the model is given with a frame; one that cannot be used is named and counted."""
+        if self.model.language is None or self.cues == "none":
+            return None
+        cue = self.cues(frame) if isinstance(self.cues, LiveCues) else frame.cue
+        if cue is None:
+            return None
+        age_s = (frame.timestamp_us - cue.timestamp_us) * 1e-6
+        is_old = self.max_cue_age_s is not None and age_s > self.max_cue_age_s
+        reason = "from the future" if age_s < 0 else "too old" if is_old else None
+        if reason is None:
+            return cue
+        self.refused_cues[reason] += 1
+        _LOG.info("frame %s goes without its cue, which is %s: %.3f s", frame.token, reason, age_s)
+        return None
 
     def _goes_back(self, frame: Frame) -> bool:
         if self._timestamp_us is None or frame.timestamp_us >= self._timestamp_us:

@@ -89,7 +89,7 @@ class DrivingModel(nn.Module):
         memory: Any = None
         with torch.no_grad():
             for past in batch.history if self.memory is not None else ():
-                _, memory = self.memory(self._fused(past), past, memory)
+                memory = self.memory.remember(self._fused(past), past, memory)
         return self.step(batch, memory)[0]
 
     def step(self, batch: Batch, memory: Any = None) -> tuple[dict[str, HeadOutput], Any]:

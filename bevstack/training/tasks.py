@@ -40,7 +40,8 @@ def shared_parameters(
     """The trained parameters whose gradients tasks are compared in.
 
     Args:
-        model: a `DrivingModel`; the part of task `a` is `heads.a`, that of `a/b` is `heads.a.readouts.b`.
+        model: a `DrivingModel`; the part of task `a` is `heads.a` or `behaviour.a`, that of `a/b` is
+            `heads.a.readouts.b`. The language gate is shared by all, but for what tells the text from the features.
         tasks: from `tasks_of`.
         prefixes: take the parameters below these names, such as `backbone`; None takes all that belong to no task.
 
@@ -54,16 +55,18 @@ def shared_parameters(
                 raise ValueError(f"balance.shared names '{prefix}', which has no trained parameter in the model")
         chosen = {name: value for name, value in trained.items() if any(_is_below(name, part) for part in prefixes)}
     else:
-        own = [_readout_of(task) for task in tasks]
+        own = [part for task in tasks for part in _parts_of(task)]
         chosen = {name: value for name, value in trained.items() if not any(_is_below(name, part) for part in own)}
     if not chosen:
         raise ValueError(f"the tasks {', '.join(tasks)} share no trained parameter: train them as they are")
     return chosen
 
 
-def _readout_of(task: str) -> str:
+def _parts_of(task: str) -> tuple[str, ...]:
+    if task == "language":
+        return ("language.tell",)
     head, _, readout = task.partition("/")
-    return f"heads.{head}.readouts.{readout}" if readout else f"heads.{head}"
+    return (f"heads.{head}.readouts.{readout}",) if readout else (f"heads.{head}", f"behaviour.{head}")
 
 
 def _is_below(name: str, prefix: str) -> bool:

@@ -10,7 +10,7 @@ from bevstack.types.batch import Batch, Labels
 from bevstack.types.bev import BevFeatures
 from bevstack.types.context import SceneContext
 from bevstack.types.frame import EgoState, Frame
-from bevstack.types.scene import SceneEstimate, ScenePart
+from bevstack.types.scene import CueAttention, SceneEstimate, ScenePart
 from bevstack.types.trajectory import Plan, Route
 
 HeadOutput = Any
@@ -52,6 +52,47 @@ class BevFuser(Protocol):
         Raises:
             ValueError: the sources lie on different grids.
         """
+
+
+@runtime_checkable
+class FeatureMemory(Protocol):
+    """Joins the fused features of a frame with what earlier frames of its drive saw. Built with `in_channels`.
+
+    The memory itself is held by whoever steps through the drives; None stands for that of a drive that begins. A row
+    begins anew where its scene changes or time does not advance.
+    """
+
+    out_channels: int
+
+    def __call__(self, bev: BevFeatures, batch: Batch, state: Any = None) -> tuple[BevFeatures, Any]:
+        """Features with the past in them, on the same grid, and what to remember for the next frame."""
+
+    def remember(self, bev: BevFeatures, batch: Batch, state: Any = None) -> Any:
+        """The second result alone, for frames whose own output nobody needs."""
+
+
+@runtime_checkable
+class LanguageFuser(Protocol[OutputT]):
+    """Lets the cue of each frame shape its features. Built with `in_channels`.
+
+    Frames without a cue pass unchanged.
+    """
+
+    out_channels: int
+    embedding_dim: int
+    """Width of the cues' embeddings."""
+
+    def __call__(self, bev: BevFeatures, batch: Batch) -> tuple[BevFeatures, OutputT]:
+        """Features on the same grid, and what the other methods need."""
+
+    def loss(self, output: OutputT, labels: Labels) -> dict[str, Float[Tensor, ""]]:
+        """Named, unweighted terms."""
+
+    def decode(self, output: OutputT) -> Sequence[CueAttention]:
+        """Where the cue has lit up the features of each frame."""
+
+    def context(self, output: OutputT) -> Mapping[str, Tensor]:
+        """Parts of `SceneContext` for the heads of the second stage."""
 
 
 @runtime_checkable

@@ -12,25 +12,29 @@ from bevstack.data.images import ImageSize
 from bevstack.engine import Session
 from bevstack.evaluation.modality import restrict
 from bevstack.evaluation.predict import predict, read_ahead
+from bevstack.perception.language.live_cues import LiveCues
 from bevstack.perception.tracking.tracker import Tracker
 from bevstack.types import Boxes3D, Detections, SceneEstimate
+from bevstack.types.cue import Cue
 from bevstack.types.errors import CalibrationError, DatasetError, StaleSensorError
 
 IMAGE_SIZE = ImageSize(64, 176)
 
 
 class Recorder(nn.Module):
-    """A model that remembers its batches and finds one car where the ego pose says."""
+    """A model that remembers its batches and finds one car where the ego pose says; its memory is the tokens so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, reads_text: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
-        self.batches = []
+        self.batches, self.memories = [], []
+        self.language = nn.Identity() if reads_text else None
 
-    def forward(self, batch):
+    def step(self, batch, memory):
         self.batches.append(batch)
+        self.memories.append(memory)
         assert torch.is_inference_mode_enabled()
-        return {}
+        return {}, (*(memory or ()), *batch.tokens)
 
     def decode(self, outputs, batch):
         rows = np.array([[10, 0, 1, 4, 2, 1.5, 0, 0, 0]], np.float32)
@@ -56,12 +60,25 @@ class Frames:
         return self.frames[index]
 
 
-def session(**options) -> Session:
-    return Session(Recorder(), image_size=IMAGE_SIZE, **options)
+def session(*, reads_text: bool = False, **options) -> Session:
+    return Session(Recorder(reads_text=reads_text), image_size=IMAGE_SIZE, **options)
 
 
-def later(frame, seconds: float, scene: str | None = None):
-    return replace(frame, timestamp_us=frame.timestamp_us + int(seconds * 1e6), scene_name=scene or frame.scene_name)
+def later(frame, seconds: float, scene: str | None = None, **changes):
+    timestamp_us = frame.timestamp_us + int(seconds * 1e6)
+    return replace(frame, timestamp_us=timestamp_us, scene_name=scene or frame.scene_name, **changes)
+
+
+def cue_of(frame, text: str = "a pedestrian on the left") -> Cue:
+    embedding = np.array([0.6, 0.8], np.float32)
+    return Cue(
+        text=text,
+        embedding=embedding,
+        mirrored_embedding=None,
+        frame_token=frame.token,
+        timestamp_us=frame.timestamp_us,
+        source="by hand",
+    )
 
 
 def test_a_step_returns_the_estimate_of_its_frame_and_puts_the_model_in_evaluation_mode() -> None:
@@ -151,3 +168,67 @@ def test_with_a_tracker_objects_keep_their_identity_until_the_scene_ends() -> No
     identities = [int(each.identity[0]) for each in tracks if each is not None]
     assert identities[0] == identities[1] != identities[2]
     assert session().step(frame).tracks is None
+
+
+def test_the_memory_goes_from_step_to_step_and_ends_with_the_scene_or_where_time_runs_backwards() -> None:
+    engine, frame = session(), replace(one_car_ahead(), token="a")
+    engine.step(frame)
+    engine.step(later(frame, 0.5, token="b"))
+    engine.step(later(frame, 1.0, token="c", scene="another"))
+    engine.step(later(frame, 1.5, token="d", scene="another"))
+    engine.step(later(frame, 1.0, token="e", scene="another"))
+    assert engine.model.memories == [None, ("a",), None, ("c",), None]
+
+
+def test_a_frame_that_comes_twice_sees_the_same_past_twice_and_is_remembered_once() -> None:
+    engine, frame = session(), replace(one_car_ahead(), token="a")
+    for seconds, token in ((0.0, "a"), (0.5, "b"), (0.5, "b"), (1.0, "c")):
+        engine.step(later(frame, seconds, token=token))
+    assert engine.model.memories == [None, ("a",), ("a",), ("a", "b")]
+
+
+def test_a_cached_cue_is_used_with_its_age_and_is_in_the_estimate() -> None:
+    engine, frame = session(reads_text=True), one_car_ahead()
+    cue = cue_of(frame)
+    estimate = engine.step(later(frame, 1.5, cue=cue))
+    assert estimate.cue is cue
+    (batch,) = engine.model.batches
+    assert batch.cue_mask.all() and batch.cue_age_s.tolist() == [1.5]
+
+
+def test_without_text_or_without_a_model_that_reads_it_no_cue_is_used() -> None:
+    frame = one_car_ahead()
+    frame = replace(frame, cue=cue_of(frame))
+    for engine in (session(reads_text=True, cues="none"), session()):
+        assert engine.step(frame).cue is None
+        assert engine.model.batches[0].cue_embedding is None
+
+
+def test_a_cue_that_is_too_old_or_from_the_future_is_counted_and_the_model_runs_on_without_it() -> None:
+    engine, frame = session(reads_text=True, max_cue_age_s=2.0), one_car_ahead()
+    for seconds, age_s in ((1.0, 2.5), (1.5, -0.5), (2.0, 2.0)):
+        now = later(frame, seconds)
+        used = engine.step(replace(now, cue=cue_of(later(now, -age_s)))).cue
+        assert (used is not None) == (age_s == 2.0)
+    assert engine.refused_cues == {"too old": 1, "from the future": 1}
+    assert session(reads_text=True).step(later(frame, 60.0, cue=cue_of(frame))).cue is not None
+
+
+def test_live_cues_come_when_they_are_finished_and_never_from_another_drive_or_with_ground_truth() -> None:
+    seen = []
+
+    def describe(frame):
+        seen.append(frame)
+        return cue_of(frame, f"words about {frame.token}")
+
+    frame = replace(one_car_ahead(), token="a")
+    with LiveCues(describe) as live:
+        engine = session(reads_text=True, cues=live)
+        assert engine.step(frame).cue is None
+        assert live.wait(10.0)
+        estimate = engine.step(later(frame, 0.5, token="b"))
+        assert estimate.cue is not None and estimate.cue.text == "words about a"
+        assert engine.model.batches[-1].cue_age_s.tolist() == [0.5]
+        assert live.wait(10.0)
+        assert engine.step(later(frame, 1.0, token="c", scene="another")).cue is None
+    assert frame.annotations is not None and all(each.annotations is None for each in seen)
