@@ -79,7 +79,7 @@ def parts_of(tensors: Mapping[str, Tensor]) -> dict[str, list[str]]:
     for name, tensor in tensors.items():
         if tensor.is_floating_point():
             words = name.split(".")
-            parts[".".join(words[:2]) if words[0] in ("encoders", "heads") else words[0]].append(name)
+            parts[".".join(words[:2]) if words[0] in ("encoders", "heads", "behaviour") else words[0]].append(name)
     return dict(parts)
 
 

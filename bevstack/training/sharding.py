@@ -21,7 +21,8 @@ def shard(model: nn.Module, mesh: Any) -> None:
     """
     from torch.distributed.fsdp import fully_shard
 
-    stages = [*model.encoders.values(), model.fuser, model.backbone, *model.heads.values()]  # type: ignore[union-attr, operator]
+    heads = [*model.heads.values(), *model.behaviour.values()]  # type: ignore[union-attr, operator]
+    stages = [*model.encoders.values(), model.fuser, model.backbone, *heads]  # type: ignore[union-attr, operator]
     for stage in stages:
         if stage is not None and any(True for _ in stage.parameters()):
             fully_shard(stage, mesh=mesh)

@@ -63,4 +63,4 @@ def load_matching(model: nn.Module, path: str | Path) -> TransferReport:
 def _part_of(name: str) -> str:
     """`encoders.camera` of `encoders.camera.backbone.0.weight`, `fuser` of `fuser.conv.weight`."""
     words = name.split(".")
-    return ".".join(words[:2]) if words[0] in ("encoders", "heads") else words[0]
+    return ".".join(words[:2]) if words[0] in ("encoders", "heads", "behaviour") else words[0]

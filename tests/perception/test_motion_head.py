@@ -190,12 +190,12 @@ def test_learning_one_scene_beats_constant_velocity() -> None:
     for _ in range(120):
         terms = head.loss(say(head, context), labels)
         loss = terms["displacement"] + terms["mode"]
-        first = float(loss) if first is None else first
+        first = float(loss.detach()) if first is None else first
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     after = ade(say(head.eval(), context), futures)
-    assert float(loss) < first / 3 and after < before / 3
+    assert float(loss.detach()) < first / 3 and after < before / 3
 
 
 def test_every_parameter_and_the_agents_learn() -> None:
