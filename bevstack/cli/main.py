@@ -9,10 +9,12 @@ from bevstack import __version__
 COMMANDS = {
     "data": "index, check, describe and view a data set",
     "sim": "make worlds: data sets in nuScenes format",
+    "cues": "say in words what a driver would look at, for every frame of a data set",
     "train": "train a model from a Hydra experiment",
     "eval": "score a checkpoint or a file of predictions on a data set",
     "predict": "write what a checkpoint predicts to a file",
     "predictions": "look into a file of predictions of any system, or convert it",
+    "ask": "ask about a drive in words, or give it a command",
     "replay": "run a training step again whose loss was not finite, and find where it began",
     "interaction": "train tasks alone and together and measure what they do to each other",
     "lint": "compare how training, evaluation, export and runtime prepare their input",

@@ -38,6 +38,7 @@ def test_wheel_holds_the_linked_folders_as_real_files(wheel_names: list[str]) ->
 
 def test_wheel_holds_every_configuration_weights_and_report_file(wheel_names: list[str]) -> None:
     data = [*(ROOT / "configs").rglob("*.yaml"), *(ROOT / "bevstack" / "weights").glob("*")]
+    data.append(ROOT / "perception" / "language" / "imagenet_names.txt")
     data += [path for path in (ROOT / "bevstack" / "report").iterdir() if path.suffix in (".html", ".js", ".css")]
     expected = {
         str(Path("bevstack") / path.relative_to(ROOT)).replace("bevstack/bevstack/", "bevstack/") for path in data

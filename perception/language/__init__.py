@@ -1,0 +1,1 @@
+"""What a driver would look at, in words: captioners, their refinement, and what turns text into an embedding."""
