@@ -19,7 +19,7 @@ from bevstack.types.frame import OccupancyGrid
 
 
 def move_occupancy(occupancy: OccupancyGrid, G_ego: Float[np.ndarray, "4 4"]) -> OccupancyGrid:
-    """Occupancy under a map of `ego` that keeps the vertical (`augment.world_map`), on the same grid.
+    """Occupancy under a map of `ego` that keeps the vertical (`augment_world.world_map`), on the same grid.
 
     What comes from outside of the grid is `OCCUPANCY_IGNORE` and observed by no sensor.
 

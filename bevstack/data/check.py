@@ -240,6 +240,12 @@ def _optional_groups(index: DatasetIndex, scenes: list[int], disk: _Disk) -> lis
             "everything: ego motion comes from the poses",
         ),
         (
+            "can_bus (routes)",
+            [f"can_bus/{record.name}_route.json" for record in records],
+            "can_bus.zip (about 3 % of the nuScenes scenes have none)",
+            "everything but planning by a route: its frames come without",
+        ),
+        (
             "lidarseg",
             [f"lidarseg/{index.version}/{index.data_tokens[row]}_lidarseg.bin" for row in lidar_rows],
             "nuScenes-lidarseg-mini-v1.0.tar.bz2"

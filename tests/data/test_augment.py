@@ -13,11 +13,9 @@ from bevstack.data.augment import (
     SensorDropout,
     WorldAugmentation,
     image_map,
-    move_boxes,
-    move_world,
     warp_image,
-    world_map,
 )
+from bevstack.data.augment_world import move_boxes, move_world, world_map
 from bevstack.geometry.boxes import corners, points_in_boxes
 from bevstack.geometry.cameras import project
 from bevstack.geometry.transforms import inverse, rigid_inverse, transform_points

@@ -20,7 +20,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shapely import affinity
 
-from bevstack.data.augment import WorldAugmentation, move_occupancy, move_world, world_map
+from bevstack.data.augment import WorldAugmentation
+from bevstack.data.augment_occupancy import move_occupancy
+from bevstack.data.augment_world import move_world, world_map
 from bevstack.data.class_names import DETECTION_CLASSES, OCCUPANCY_CLASSES, OCCUPANCY_FREE, OCCUPANCY_IGNORE
 from bevstack.data.map_labels import MapLabeller
 from bevstack.data.maps import MAP_CLASSES

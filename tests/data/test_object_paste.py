@@ -5,6 +5,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from fixtures.planned_frames import planned_frame
 from fixtures.scenes import empty_road, one_car_ahead, scene_of
 
 from bevstack.build import compose, instantiate
@@ -126,6 +127,15 @@ def test_annotations_of_pasted_objects_are_complete_and_their_tokens_unique(data
     rows, classes = _pasted(frame, before=1)
     car = rows[classes == DETECTION_CLASSES.index("car")][0]
     assert np.hypot(car[7], car[8]) == pytest.approx(5.0) or np.hypot(car[7], car[8]) == pytest.approx(0.0)
+
+
+def test_pasted_objects_have_no_known_future_and_the_others_keep_theirs(database):
+    frame = planned_frame()
+    before = frame.annotations.agent_futures_ego
+    after = _paste(database)(frame, np.random.default_rng(0)).annotations
+    assert after.agent_futures_ego.shape == (len(after.boxes), *before.shape[1:]) and len(after.boxes) > len(before)
+    np.testing.assert_array_equal(after.agent_futures_ego[: len(before)], before)
+    assert np.isnan(after.agent_futures_ego[len(before) :]).all()
 
 
 def test_the_frame_itself_stays_as_it_is(database):

@@ -11,10 +11,9 @@ from bevstack.data.augment import (
     ImageAugmentation,
     SensorDropout,
     WorldAugmentation,
-    move_world,
     warp_image,
-    world_map,
 )
+from bevstack.data.augment_world import move_world, world_map
 from bevstack.data.images import ImageSize
 from bevstack.data.nuscenes import NuScenesFrames
 from bevstack.lint import probe

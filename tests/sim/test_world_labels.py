@@ -7,7 +7,7 @@ import pytest
 from fixtures.worlds import tiny_world  # noqa: F401 - a fixture
 
 from bevstack.cli.sim import OCCUPANCY, _with_format_named
-from bevstack.data.augment import move_world, world_map
+from bevstack.data.augment_world import move_world, world_map
 from bevstack.data.class_names import DETECTION_CLASSES, OCCUPANCY_CLASSES, OCCUPANCY_FREE
 from bevstack.data.images import ImageSize
 from bevstack.data.labels import LabelledFrames
@@ -95,3 +95,13 @@ def test_the_option_alone_means_occ3d_and_does_not_swallow_the_folder() -> None:
     assert _with_format_named(["make", "a", "--occupancy"]) == ["make", "a", "--occupancy=occ3d"]
     assert _with_format_named(["make", "--occupancy", "both", "a"]) == ["make", "--occupancy", "both", "a"]
     assert OCCUPANCY["both"] == ("occ3d", "openoccupancy")
+
+
+def test_every_frame_of_a_world_has_the_route_that_it_follows(tiny_world: Path) -> None:  # noqa: F811
+    frames = NuScenesFrames(root=tiny_world, split="worlds", image_size=ImageSize(8, 8), cameras=(), num_sweeps=0)
+    for k in range(len(frames)):
+        route = frames.inputs(k).route
+        assert route is not None
+        # Both axles are on the path: the vehicle is abeam of the first waypoint by centimetres and heads for the next.
+        assert np.abs(route.waypoints_ego[0]).max() < 0.3 and route.waypoints_ego[1, 0] > 1.8
+    assert frames.routes.num_off_route == 0
