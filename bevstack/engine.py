@@ -14,6 +14,7 @@ from bevstack.data.collate import collate
 from bevstack.data.images import ImageSize
 from bevstack.model import DrivingModel
 from bevstack.perception.language.live_cues import LiveCues
+from bevstack.perception.tracking.forecast import Forecaster
 from bevstack.perception.tracking.tracker import Tracker
 from bevstack.types.cue import Cue
 from bevstack.types.errors import CalibrationError, StaleSensorError
@@ -37,6 +38,7 @@ class Session:
         image_size: Size of the pictures; needed only where a frame may come without any camera.
         max_sensor_age_s: Refuse cameras and LiDAR further than this from the frame's reference time; None accepts all.
         tracker: Gives detections an identity; None for no tracks.
+        forecaster: Says where detections go next where the model itself does not; None for no forecasts then.
         cues: Where a model that reads text has it from: "cached" takes each frame's own cue as it comes, `LiveCues` the
             newest one that a captioner has finished, "none" gives no text. The model is told the age.
         max_cue_age_s: Cues older than this are not used; None leaves it to the model what an old cue is worth.
@@ -51,6 +53,7 @@ class Session:
         image_size: ImageSize | None = None,
         max_sensor_age_s: float | None = None,
         tracker: Tracker | None = None,
+        forecaster: Forecaster | None = None,
         cues: Literal["cached", "none"] | LiveCues = "cached",
         max_cue_age_s: float | None = None,
     ) -> None:
@@ -60,6 +63,7 @@ class Session:
         self.image_size = image_size
         self.max_sensor_age_s = max_sensor_age_s
         self.tracker = tracker
+        self.forecaster = forecaster
         self.cues = cues
         self.max_cue_age_s = max_cue_age_s
         self.refused_cues: Counter[str] = Counter()
@@ -77,6 +81,8 @@ class Session:
             self.cues.reset()
         if self.tracker is not None:
             self.tracker.reset()
+        if self.forecaster is not None:
+            self.forecaster.reset()
 
     @property
     def num_steps(self) -> int:
@@ -109,6 +115,9 @@ class Session:
         if self.tracker is not None and estimate.detections is not None:
             tracks = self.tracker.update(estimate.detections, frame.ego.T_global_ego, frame.timestamp_us)
             estimate = replace(estimate, tracks=tracks)
+        if self.forecaster is not None and estimate.detections is not None and estimate.motion is None:
+            ways = self.forecaster(estimate.detections, estimate.tracks, frame.ego.T_global_ego, frame.timestamp_us)
+            estimate = replace(estimate, motion=ways)
         self._timestamp_us = frame.timestamp_us
         self._num_steps += 1
         return estimate

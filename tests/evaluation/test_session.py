@@ -13,6 +13,7 @@ from bevstack.engine import Session
 from bevstack.evaluation.modality import restrict
 from bevstack.evaluation.predict import predict, read_ahead
 from bevstack.perception.language.live_cues import LiveCues
+from bevstack.perception.tracking.forecast import ConstantTurnForecaster, ConstantVelocityForecaster
 from bevstack.perception.tracking.tracker import Tracker
 from bevstack.types import Boxes3D, Detections, SceneEstimate
 from bevstack.types.cue import Cue
@@ -168,6 +169,19 @@ def test_with_a_tracker_objects_keep_their_identity_until_the_scene_ends() -> No
     identities = [int(each.identity[0]) for each in tracks if each is not None]
     assert identities[0] == identities[1] != identities[2]
     assert session().step(frame).tracks is None
+
+
+def test_detections_are_forecast_without_a_motion_head_but_what_the_model_says_itself_stays() -> None:
+    engine, frame = session(tracker=Tracker(), forecaster=ConstantTurnForecaster()), one_car_ahead()
+    for each in (frame, later(frame, 0.5)):
+        motion = engine.step(each).motion
+        assert motion is not None and motion.trajectories_ego.shape == (1, 2, 12, 2)
+        np.testing.assert_allclose(motion.trajectories_ego[0], np.broadcast_to((10.0, 0.0), (2, 12, 2)))
+    assert session().step(frame).motion is None
+    engine, own = session(forecaster=ConstantVelocityForecaster()), replace(motion, dt_s=0.25)
+    said = engine.model.decode
+    engine.model.decode = lambda *args: [replace(estimate, motion=own) for estimate in said(*args)]
+    assert engine.step(frame).motion is own
 
 
 def test_the_memory_goes_from_step_to_step_and_ends_with_the_scene_or_where_time_runs_backwards() -> None:
