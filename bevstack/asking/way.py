@@ -7,10 +7,12 @@ from jaxtyping import Float
 
 from bevstack.asking.believed import Belief, Thing
 from bevstack.geometry.boxes import footprints
+from bevstack.planning.vehicle import VehicleParams
 from bevstack.types.boxes import BoxIndex
 
-FRONT_M, REAR_M, HALF_WIDTH_M = 3.8, 1.0, 0.95
-"""Of the vehicle, from its rear axle: a nuScenes car of 4.8 by 1.9 m."""
+_VEHICLE = VehicleParams()
+FRONT_M, REAR_M, HALF_WIDTH_M = _VEHICLE.front_ahead_m, _VEHICLE.rear_overhang_m, _VEHICLE.width_m / 2
+"""Of the vehicle, from its rear axle."""
 LANE_HALF_WIDTH_M = 1.4
 """What reaches closer to the middle of the way than this is on it: half the vehicle and a margin to its sides."""
 LOOK_AHEAD_M = 80.0

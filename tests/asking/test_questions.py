@@ -105,8 +105,8 @@ def test_braking_is_explained_by_the_car_that_it_closes_in_on() -> None:
     assert belief.ego is not None
     braking = replace(belief, ego=replace(belief.ego, acceleration_mps2=-2.0))
     answer = TemplateAnswerer().answer("Why did it brake?", braking)
-    assert answer.text == "Because a car is in the way 3.9 m ahead of us."
-    assert "gap 3.9 m, 3.2 m/s2 of braking needed" in answer.grounds
+    assert answer.text == "Because a car is in the way 4.4 m ahead of us."
+    assert "gap 4.4 m, 2.9 m/s2 of braking needed" in answer.grounds
 
 
 def test_the_reasons_of_the_plan_come_first() -> None:
