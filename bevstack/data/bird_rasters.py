@@ -1,11 +1,13 @@
-"""Map and occupancy from above, as pictures of small numbers: ahead is up, left is left, as in every picture here."""
+"""Map, occupancy and attention from above, as pictures of small numbers: ahead is up, left is left, as in every picture
+here.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float32, UInt8
 
 from bevstack.data.class_names import OCCUPANCY_CLASSES, OCCUPANCY_FREE, OCCUPANCY_IGNORE
 from bevstack.data.maps import MAP_CLASSES
@@ -39,6 +41,10 @@ GROUND_COLOURS: dict[str, Colour] = {
 """Occupancy classes that are no objects of the detection task; surfaces look as on the map."""
 
 
+ATTENTION_CELLS, ATTENTION_LEVELS = 64, 32
+"""Of the picture of an attention: coarse enough to keep one of every frame."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BirdRaster:
     """A picture of numbers; its first row is the far end ahead, its first column the left end."""
@@ -62,6 +68,14 @@ def occupancy_raster(semantics: UInt8[np.ndarray, "X Y Z"], grid: VoxelGrid) -> 
     highest = semantics.shape[2] - 1 - is_occupied[:, :, ::-1].argmax(axis=2)
     top = np.take_along_axis(semantics, highest[:, :, None], axis=2)[:, :, 0]
     return _from_above(np.where(is_occupied.any(axis=2), top, np.uint8(OCCUPANCY_FREE)), grid)
+
+
+def attention_raster(weights: Float32[np.ndarray, "Y X"], grid: BevGrid) -> BirdRaster:
+    """0 to 255 for weights 0 to 1, in `ATTENTION_LEVELS` steps; means of cells where there are more than 64 a side."""
+    rows, columns = (min(cells, ATTENTION_CELLS) for cells in weights.shape)
+    small = cv2.resize(weights, (columns, rows), interpolation=cv2.INTER_AREA)
+    steps = np.round(np.clip(small, 0, 1) * (ATTENTION_LEVELS - 1)) / (ATTENTION_LEVELS - 1)
+    return _from_above(np.round(255 * steps).astype(np.uint8).T, grid)
 
 
 def occupancy_colours(objects: Mapping[str, Colour]) -> dict[str, Colour]:

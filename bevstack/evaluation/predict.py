@@ -90,7 +90,7 @@ def predict(
                     writers[modality].add(Predicted.of_estimate(estimate, frame.ego.T_global_ego))
                 if estimate.detections is not None:
                     row.detections[frame.token] = estimate.detections
-                if estimate.map is not None or estimate.occupancy is not None:
+                if any(part is not None for part in (estimate.map, estimate.occupancy, estimate.attention)):
                     row.dense.add(estimate, frame.annotations)
             bar.set_postfix_str(f"waiting for data {waited_s / (time.perf_counter() - began):.0%}", refresh=False)
             bar.update()

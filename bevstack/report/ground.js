@@ -1,6 +1,25 @@
 "use strict";
 // What lies under the boxes: map or occupancy from above. Both come as grey PNGs of numbers, which are coloured here.
 // The top row of a picture is the far end ahead, its left column the left end.
+const decodedNumbers = new Map();
+
+async function numbersOf(png) {
+  if (!decodedNumbers.has(png)) {
+    const image = new Image();
+    image.src = "data:image/png;base64," + png;
+    decodedNumbers.set(png, image.decode().then(() => {
+      const canvas = document.createElement("canvas");
+      canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
+      const g = canvas.getContext("2d", { willReadFrequently: true });
+      g.drawImage(image, 0, 0);
+      const { data, width, height } = g.getImageData(0, 0, canvas.width, canvas.height);
+      return { numbers: Uint8Array.from({ length: width * height }, (_, k) => data[4 * k]), width, height };
+    }));
+    if (decodedNumbers.size > 24) decodedNumbers.delete(decodedNumbers.keys().next().value);
+  }
+  return decodedNumbers.get(png);
+}
+
 const GROUND_TITLES = { map: "map", occupancy: "occupancy" };
 
 function groundLayer(kinds, frames, redraw) {
@@ -8,7 +27,6 @@ function groundLayer(kinds, frames, redraw) {
   const tasks = Object.keys(kinds).filter((task) => frames.some((frame) => (frame.rasters || {})[task]));
   const state = { task: tasks[0] || "", whose: "prediction", hidden: {} };
   tasks.forEach((task) => { state.hidden[task] = new Set(); });
-  const decoded = new Map();
 
   // Number -> colour. A number of the map is a set of bits, one for each class: the last visible class in the order of
   // drawing is seen. A number of the occupancy is a class.
@@ -21,23 +39,6 @@ function groundLayer(kinds, frames, redraw) {
       } else if (value !== free && classes[value] && !hidden.has(value)) table[value] = classes[value].rgb;
     }
     return table;
-  }
-
-  async function numbersOf(png) {
-    if (!decoded.has(png)) {
-      const image = new Image();
-      image.src = "data:image/png;base64," + png;
-      decoded.set(png, image.decode().then(() => {
-        const canvas = document.createElement("canvas");
-        canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
-        const g = canvas.getContext("2d", { willReadFrequently: true });
-        g.drawImage(image, 0, 0);
-        const { data, width, height } = g.getImageData(0, 0, canvas.width, canvas.height);
-        return { numbers: Uint8Array.from({ length: width * height }, (_, k) => data[4 * k]), width, height };
-      }));
-      if (decoded.size > 24) decoded.delete(decoded.keys().next().value);
-    }
-    return decoded.get(png);
   }
 
   // The chosen picture of a frame, ready to draw: {canvas, x, y, cells, title}; null where there is none.

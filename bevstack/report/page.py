@@ -72,7 +72,7 @@ def render(content: ReportContent) -> str:
         training_charts=_training_charts(content.training),
         viewer_json=_script_json(_viewer_data(content, primary)) if content.frames else None,
         style=(folder / "report.css").read_text(),
-        script="".join((folder / name).read_text() for name in ("ground.js", "viewer.js")),
+        script="".join((folder / name).read_text() for name in ("ground.js", "attention.js", "viewer.js")),
         version=bevstack.__version__,
     )
 

@@ -13,7 +13,7 @@ byId("theme").addEventListener("click", () => {
 });
 
 function startViewer(data) {
-  const LAYERS = ["points", "truth", "predictions", "mistakes", "labels"];
+  const LAYERS = ["points", "truth", "predictions", "mistakes", "labels", "attention"];
   const GRID = ["CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"];
   // Flat pictures leave room below: two columns, left cameras on the left.
   const GRID_OF_FLAT = ["CAM_FRONT", "CAM_BACK", "CAM_FRONT_LEFT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK_RIGHT"];
@@ -25,6 +25,7 @@ function startViewer(data) {
   let order = frames.map((_, k) => k);
   let hoverBoxes = [];
   const ground = groundLayer(data.ground, frames, () => draw());
+  const attention = attentionLayer(frames);
 
   // ------------------------------------------------------------ matching, by the rule of the counts in the metrics
   function matches(frame, row, minScore) {
@@ -98,7 +99,7 @@ function startViewer(data) {
     return [[l, w], [l, -w], [-l, -w], [-l, w]].map(([a, b]) => [box[X] + a * c - b * s, box[Y] + a * s + b * c]);
   }
 
-  function drawBev(frame, list, picture) {
+  function drawBev(frame, list, picture, lit) {
     const canvas = byId("bev"), side = canvas.clientWidth || 480, ratio = Math.max(2, window.devicePixelRatio || 1);
     canvas.width = canvas.height = side * ratio;
     const g = canvas.getContext("2d"), scale = side / (2 * state.radius);
@@ -111,7 +112,8 @@ function startViewer(data) {
       g.imageSmoothingEnabled = false;
       g.drawImage(picture.canvas, left, top, right - left, bottom - top);
     }
-    g.lineWidth = 1; g.strokeStyle = picture ? "rgba(150,165,185,.28)" : "#222c38"; g.fillStyle = "#6b7888"; g.font = "10px system-ui, sans-serif";
+    if (lit) attention.onBird(g, lit, place);
+    g.lineWidth = 1; g.strokeStyle = picture || lit ? "rgba(150,165,185,.28)" : "#222c38"; g.fillStyle = "#6b7888"; g.font = "10px system-ui, sans-serif";
     const step = state.radius > 30 ? 10 : 5;
     for (let r = step; r < state.radius * 1.42; r += step) {
       g.beginPath(); g.arc(side / 2, side / 2, r * scale, 0, 2 * Math.PI); g.stroke();
@@ -192,12 +194,13 @@ function startViewer(data) {
     g.moveTo(u + 0.5, v + 0.5); g.lineTo(p + 0.5, q + 0.5);
   }
 
-  function drawCamera(canvas, camera, image, list) {
+  function drawCamera(canvas, camera, image, list, lit) {
     const ratio = 2;
     canvas.width = camera.width * ratio; canvas.height = camera.height * ratio;
     const g = canvas.getContext("2d");
     g.setTransform(ratio, 0, 0, ratio, 0, 0);
     g.drawImage(image, 0, 0, camera.width, camera.height);
+    const patches = lit ? attention.onCamera(g, lit, camera, (x, y) => groundPixel(camera, x, y)) : 0;
     const thickness = camera.width / 500;
     for (const item of list) {
       const inCamera = corners(item.box).map((p) => toCamera(camera.T_cam_ego, p));
@@ -218,6 +221,15 @@ function startViewer(data) {
       g.setLineDash(item.dash); g.strokeStyle = item.colour; g.lineWidth = item.width * thickness * 0.85; g.stroke(); g.setLineDash([]);
     }
     g.globalAlpha = 1;
+    return patches;
+  }
+
+  // Pixel of a point on the ground; null behind the camera.
+  function groundPixel(camera, x, y) {
+    const p = toCamera(camera.T_cam_ego, [x, y, 0]);
+    if (p[2] < NEAR_M) return null;
+    const [u, v] = toPixel(camera.K_cam, p);
+    return [u + 0.5, v + 0.5];
   }
 
   const images = new Map();
@@ -233,12 +245,12 @@ function startViewer(data) {
   }
 
   const shortName = (name) => name.replace("CAM_", "").replace("_", " ").toLowerCase();
-  async function drawCameras(frame, list, drawing) {
+  async function drawCameras(frame, list, lit, drawing) {
     const isFlat = frame.cameras.every((c) => c.width > 2.2 * c.height);
     const names = [...(isFlat ? GRID_OF_FLAT : GRID), ...frame.cameras.map((c) => c.name).filter((name) => !GRID.includes(name))];
     const present = names.map((name) => frame.cameras.find((c) => c.name === name)).filter(Boolean);
     const pictures = await Promise.all(present.map(imageOf));
-    if (drawing !== state.drawing) return false;
+    if (drawing !== state.drawing) return null;
     const grid = byId("cameras");
     grid.classList.toggle("flat", isFlat);
     while (grid.children.length > present.length) grid.lastChild.remove();
@@ -248,14 +260,15 @@ function startViewer(data) {
       figure.addEventListener("click", () => figure.classList.toggle("large"));
       grid.append(figure);
     }
+    let patches = 0;
     present.forEach((camera, k) => {
       const [canvas, caption] = grid.children[k].children;
       caption.textContent = shortName(camera.name);
       canvas.setAttribute("role", "img");
       canvas.setAttribute("aria-label", "Camera " + shortName(camera.name) + " with boxes");
-      drawCamera(canvas, camera, pictures[k], list);
+      patches += drawCamera(canvas, camera, pictures[k], list, lit);
     });
-    return true;
+    return { patches };
   }
 
   // ------------------------------------------------------------ page
@@ -271,11 +284,12 @@ function startViewer(data) {
       button.setAttribute("aria-current", isCurrent);
       if (isCurrent) { const box = button.closest("ol"), top = button.offsetTop - box.offsetTop; if (top < box.scrollTop || top > box.scrollTop + box.clientHeight - 50) box.scrollTop = top - 60; }
     });
-    const picture = await ground.pictureOf(frame, state.row);
+    const picture = await ground.pictureOf(frame, state.row), lit = await attention.of(frame, state.row);
     if (drawing !== state.drawing) return;
-    drawBev(frame, list, picture);
-    if (!(await drawCameras(frame, list, drawing))) return;
-    Object.assign(root.dataset, { viewer: "drawn", frame: frame.token, matched: result.matched, missed: result.missed, wrong: result.wrong, boxes: list.length, pictures: byId("cameras").children.length, ground: picture ? picture.title : "nothing", cells: picture ? picture.cells : 0 });
+    drawBev(frame, list, picture, lit);
+    const drawn = await drawCameras(frame, list, lit, drawing);
+    if (!drawn) return;
+    Object.assign(root.dataset, { viewer: "drawn", frame: frame.token, matched: result.matched, missed: result.missed, wrong: result.wrong, boxes: list.length, pictures: byId("cameras").children.length, ground: picture ? picture.title : "nothing", cells: picture ? picture.cells : 0, patches: drawn.patches });
     const nextFrame = frames[order[order.indexOf(state.frame) + 1]];
     if (nextFrame) nextFrame.cameras.forEach(imageOf);
   }

@@ -1,7 +1,7 @@
 """Frames kept beside the metrics so that a report can show them without the data set.
 
-One folder for each frame: `frame.json` with calibrations, boxes in `ego`, a thinned LiDAR cloud, and map and occupancy
-from above; and one JPEG for each camera, in the size that the model saw.
+One folder for each frame: `frame.json` with calibrations, boxes in `ego`, a thinned LiDAR cloud, and map, occupancy and
+the attention of a cue from above; and one JPEG for each camera, in the size that the model saw.
 """
 
 import base64
@@ -70,7 +70,7 @@ def save_frame(
         count: Matched, missed and false boxes at the operating point.
         truth: Annotated boxes.
         predictions: Modality -> what the model found.
-        rasters: `TRUTH` or modality -> map and occupancy from above.
+        rasters: `TRUTH` or modality -> map, occupancy and attention from above.
 
     Raises:
         OSError: the folder cannot be written.
@@ -129,6 +129,7 @@ def _packed_rasters(rasters: Mapping[str, Rasters]) -> dict[str, dict[str, dict[
                 "png": base64.b64encode(raster.png).decode(),
                 "x_range_m": raster.x_range_m,
                 "y_range_m": raster.y_range_m,
+                "caption": raster.caption,
             }
     return packed
 

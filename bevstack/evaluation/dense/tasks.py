@@ -7,16 +7,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bevstack.data.bird_rasters import BirdRaster, encode_png, map_raster, occupancy_raster
+from bevstack.data.bird_rasters import BirdRaster, attention_raster, encode_png, map_raster, occupancy_raster
 from bevstack.data.class_names import OCCUPANCY_IGNORE
 from bevstack.evaluation.dense.lidar_frame import LidarFrame
 from bevstack.evaluation.dense.map_segmentation import FIXED
 from bevstack.evaluation.dense.scorers import DenseScorers
 from bevstack.types.bev import OPENOCCUPANCY_GRID
+from bevstack.types.cue import Cue
 from bevstack.types.frame import Annotations, OccupancyGrid
-from bevstack.types.scene import Occupancy, SceneEstimate
+from bevstack.types.scene import CueAttention, Occupancy, SceneEstimate
 
 DenseTask = Literal["map", "occupancy"]
+RasterKind = Literal["map", "occupancy", "attention"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +28,16 @@ class StoredRaster:
     png: bytes
     x_range_m: tuple[float, float]
     y_range_m: tuple[float, float]
+    caption: str = ""
+    """What belongs to the picture in words: of an attention, its cue."""
 
     @classmethod
-    def of(cls, raster: BirdRaster) -> "StoredRaster":
+    def of(cls, raster: BirdRaster, caption: str = "") -> "StoredRaster":
         """Encode it."""
-        return cls(png=encode_png(raster), x_range_m=raster.x_range_m, y_range_m=raster.y_range_m)
+        return cls(png=encode_png(raster), x_range_m=raster.x_range_m, y_range_m=raster.y_range_m, caption=caption)
 
 
-Rasters = dict[DenseTask, StoredRaster]
+Rasters = dict[RasterKind, StoredRaster]
 
 
 @dataclass(slots=True)
@@ -110,7 +114,9 @@ class DenseResults:
 
 
 def predicted_rasters(estimate: SceneEstimate) -> Rasters:
-    """What the model says of map and occupancy, seen from above; map classes from a probability of 0.5."""
+    """What the model says, seen from above: map classes from a probability of 0.5, occupancy, and where a cue has lit
+    up its features, with the words of the cue.
+    """
     rasters: Rasters = {}
     if estimate.map is not None:
         masks = np.asarray(estimate.map.probabilities >= FIXED)
@@ -118,7 +124,16 @@ def predicted_rasters(estimate: SceneEstimate) -> Rasters:
     if estimate.occupancy is not None:
         found = estimate.occupancy
         rasters["occupancy"] = StoredRaster.of(occupancy_raster(found.semantics, found.grid))
+    if estimate.attention is not None and estimate.cue is not None:
+        raster = attention_raster(estimate.attention.weights, estimate.attention.grid)
+        rasters["attention"] = StoredRaster.of(raster, _caption(estimate, estimate.cue, estimate.attention))
     return rasters
+
+
+def _caption(estimate: SceneEstimate, cue: Cue, attention: CueAttention) -> str:
+    age_s = (estimate.timestamp_us - cue.timestamp_us) * 1e-6
+    weights = f"weights {attention.weights.min():.2f} to {attention.weights.max():.2f}"
+    return f"“{cue.text}” · {age_s:.1f} s old · {attention.cue_weight:.1%} of the features · {weights}"
 
 
 def true_rasters(truth: Annotations | None) -> Rasters:
