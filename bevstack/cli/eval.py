@@ -1,6 +1,8 @@
 """`bevstack eval`: the scores of a checkpoint, or of any file of predictions, on a data set."""
 
 import argparse
+import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bevstack.evaluation.checkpoint import LabelledData
+    from bevstack.evaluation.ranks import Ranks
     from bevstack.evaluation.runner import ToScore
 
 _EPILOG = """examples:
@@ -15,6 +18,8 @@ _EPILOG = """examples:
   bevstack eval --checkpoint runs/latest --data /data/nuscenes --version v1.0-mini --modality all
   bevstack eval --predictions submission.json --data /data/nuscenes --version v1.0-trainval --split val
   bevstack eval --predictions eval/val/predictions_fusion.parquet --data worlds/val --json again.json
+  bevstack eval --checkpoint demo --data worlds/val --processes 8
+  torchrun --nproc_per_node 8 -m bevstack eval --checkpoint demo --data /data/nuscenes --split val
 
 --predictions takes, and knows by its content, any of
   predictions.parquet   a bevstack store: all tasks of a model ('bevstack predict' and 'bevstack eval' write one)
@@ -26,6 +31,9 @@ numbers that are not finite, more than 500 boxes. A fault is named with file, sa
 
 Results in the folder OUT: metrics.json, the frames for 'bevstack report OUT', and, of a checkpoint, what it predicted:
 submission_SENSORS.json and predictions_SENSORS.parquet, which score to the same numbers again.
+
+Several processes share the scenes of a split out and give the numbers of one: each predicts and matches its own, and
+only counts come together. A process takes the GPU of its number where there are several. OUT is one folder for all.
 
 exit code: 0 scored; 1 refused or failed, the message says why; 2 wrong usage; 3 scored, but a task in the file of
 predictions was not, since the data has no labels of it (named on the screen and under "not_scored").
@@ -55,6 +63,9 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", metavar="DIR", type=Path, help="results (default: RUN/eval or eval/DATA-SPLIT)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the metrics to this file as well")
+    parser.add_argument(
+        "--processes", metavar="N", type=int, default=1, help="share the scenes out to N processes (default 1)"
+    )
     parser.add_argument("--frames", metavar="N", type=int, default=24, help="frames for the report (default 24)")
     return parser
 
@@ -69,14 +80,29 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """Score, write the results folder, print one screen."""
+    """Score, write the results folder, print one screen; in several processes where that is asked for."""
     args = parser().parse_args(arguments)
+    from bevstack.evaluation.ranks import is_one_of_several, launch, open_ranks
+
+    if args.processes < 1:
+        raise ValueError(f"--processes {args.processes} must be 1 or more")
+    if args.processes > 1 and not is_one_of_several():
+        return launch(["eval", *arguments], args.processes, fine=(0, EXIT_PARTLY))
+    with open_ranks() as ranks:
+        return _evaluate(args, ranks)
+
+
+def _evaluate(args: argparse.Namespace, ranks: "Ranks") -> int:
+    """The share of one process; the first one writes and prints."""
     from bevstack.cli.eval_table import table
+    from bevstack.data.index import open_index
     from bevstack.evaluation.predict import spread
     from bevstack.evaluation.predictions.submission import write_json
     from bevstack.evaluation.runner import evaluate
 
-    data, to_score, provenance = _from_file(args) if args.predictions else _from_model(args)
+    with ranks.after_first():
+        open_index(args.data, args.version, progress=ranks.is_first)
+    data, to_score, provenance = _from_file(args, ranks) if args.predictions else _from_model(args, ranks)
     frames = data.frames
     tokens = [frames.token(index) for index in spread(len(frames), args.limit)]
     out = args.out or _default_out(args, frames.split)
@@ -89,7 +115,12 @@ def run(arguments: list[str]) -> int:
         num_shown=args.frames,
         labellers=data.labellers,
         without_labels=data.without_labels,
+        ranks=ranks,
     )
+    if not ranks.is_first:
+        return 0
+    if args.checkpoint and ranks.count > 1:
+        _join_predictions(out, to_score, ranks)
     if args.json:
         write_json(args.json, evaluation.content)
     print(table(evaluation.content))
@@ -97,11 +128,13 @@ def run(arguments: list[str]) -> int:
     return EXIT_PARTLY if args.predictions and evaluation.content["not_scored"] else 0
 
 
-def _from_model(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "ToScore"], dict[str, Any]]:
+def _from_model(
+    args: argparse.Namespace, ranks: "Ranks"
+) -> tuple["LabelledData", dict[str, "ToScore"], dict[str, Any]]:
     from bevstack.evaluation.checkpoint import choose_device, open_checkpoint
     from bevstack.evaluation.dense.lidar_frame import LidarFrame
     from bevstack.evaluation.predict import meta_of, predict, spread
-    from bevstack.evaluation.predictions.scoring import Scene, score_other_tasks
+    from bevstack.evaluation.predictions.scoring import Scene, statistics_of_tasks
     from bevstack.evaluation.predictions.store import PredictionStore
     from bevstack.evaluation.predictions.submission import SubmissionMeta
     from bevstack.evaluation.predictions.writer import PredictionWriter
@@ -110,40 +143,69 @@ def _from_model(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "To
 
     checkpoint = open_checkpoint(args.checkpoint)
     modalities = checkpoint.modalities(args.modality)
-    device = choose_device(args.device)
+    device = choose_device(args.device, int(os.environ.get("LOCAL_RANK", ranks.rank)))
     data = checkpoint.labelled_data(args.data, args.version, args.split)
-    indices = spread(len(data.frames), args.limit)
-    is_whole = len(indices) == len(data.frames)
+    frames = data.frames
+    indices = spread(len(frames), args.limit)
+    is_whole = len(indices) == len(frames)
+    tokens = ranks.share(frames.index, [frames.token(index) for index in indices])
     sessions = {each: checkpoint.session(device, Tracker() if is_whole else None) for each in modalities}
-    out = args.out or _default_out(args, data.frames.split)
+    out = args.out or _default_out(args, frames.split)
     with ExitStack() as stack:
-        writers = {
+        writers: dict[Any, PredictionWriter] = {
             modality: stack.enter_context(
-                PredictionWriter(out / f"predictions_{modality}.parquet", meta_of(checkpoint, data.frames, modality))
+                PredictionWriter(_part(out, modality, ranks.rank, ranks.count), meta_of(checkpoint, frames, modality))
             )
             for modality in modalities
         }
-        found = predict(sessions, data.labelled, indices, lidar=LidarFrame(data.frames.index), writers=writers)
-    scene = Scene(data=data, tokens=tuple(data.frames.token(index) for index in indices))
+        found = predict(
+            sessions,
+            data.labelled,
+            [frames.index_of(token) for token in tokens],
+            lidar=LidarFrame(frames.index),
+            writers=writers,
+            progress=ranks.is_first,
+        )
+    scene = Scene(data=data, tokens=tokens, is_whole=is_whole)
     to_score: dict[str, ToScore] = {
         modality: ToScore(
             boxes=predictions.boxes if predictions.detections else None,
             meta=SubmissionMeta.of_modality(modality),
-            seconds_per_frame=predictions.model_s / max(1, len(indices)),
+            seconds_per_frame=predictions.model_s / max(1, len(tokens)),
             dense=predictions.dense,
-            other=score_other_tasks(PredictionStore(writers[modality].path), scene)[0],
+            tasks=statistics_of_tasks(PredictionStore(writers[modality].path), scene)[0],
         )
         for modality, predictions in found.items()
     }
     return data, to_score, {"checkpoint": checkpoint.description, "device": device}
 
 
-def _from_file(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "ToScore"], dict[str, Any]]:
+def _part(out: Path, modality: str, rank: int, count: int) -> Path:
+    """Where a process writes its predictions: the file itself where there is only one."""
+    name = f"predictions_{modality}"
+    return out / (f"{name}.parquet" if count == 1 else f".{name}-{rank}-of-{count}.parquet")
+
+
+def _join_predictions(out: Path, to_score: Mapping[str, "ToScore"], ranks: "Ranks") -> None:
+    """One file of predictions, and one submission, of what the processes have written."""
+    from bevstack.evaluation.predictions.store import PredictionStore
+    from bevstack.evaluation.predictions.submission import write_submission
+    from bevstack.evaluation.predictions.writer import join_stores
+
+    for modality, item in to_score.items():
+        parts = [_part(out, modality, rank, ranks.count) for rank in range(ranks.count)]
+        file = join_stores(_part(out, modality, 0, 1), parts)
+        boxes = PredictionStore(file).read("detection").detection if item.boxes is not None else None
+        if boxes is not None and item.meta is not None:
+            write_submission(out / f"submission_{modality}.json", item.meta, boxes.to_records())
+
+
+def _from_file(args: argparse.Namespace, ranks: "Ranks") -> tuple["LabelledData", dict[str, "ToScore"], dict[str, Any]]:
     from bevstack.evaluation.predict import spread
     from bevstack.evaluation.predictions.checks import check_predictions
     from bevstack.evaluation.predictions.files import open_predictions
     from bevstack.evaluation.predictions.labels import data_to_score
-    from bevstack.evaluation.predictions.scoring import provenance_of, score_file
+    from bevstack.evaluation.predictions.scoring import Scene, provenance_of, score_file
 
     if args.modality:
         raise ValueError("--modality needs --checkpoint: a file of predictions says itself which sensors it used")
@@ -152,9 +214,10 @@ def _from_file(args: argparse.Namespace) -> tuple["LabelledData", dict[str, "ToS
     every = [data.frames.token(index) for index in range(len(data.frames))]
     tokens = [every[index] for index in spread(len(every), args.limit)]
     check_predictions(file, data.frames.split, every, tokens)
-    scores = score_file(file, data, tokens)
+    own = ranks.share(data.frames.index, tokens)
+    scores = score_file(file, Scene(data=data, tokens=own, is_whole=len(tokens) == len(every)))
     provenance = provenance_of(file, data.frames.index)
-    if provenance["predictions"]["same_tables"] is False:
+    if provenance["predictions"]["same_tables"] is False and ranks.is_first:
         print(f"note: {file.path} was predicted on tables with another hash than those of {args.data}")
     return replace(data, without_labels=scores.not_scored), {file.meta.row: scores.to_score}, provenance
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -20,6 +20,7 @@ from bevstack.build import (
 )
 from bevstack.data.available_labels import has_map, has_occupancy
 from bevstack.data.class_names import CAMERA_NAMES
+from bevstack.data.cued_frames import CuedFrames
 from bevstack.data.images import ImageSize
 from bevstack.data.index import open_index
 from bevstack.data.labels import LabelledFrames, Labeller
@@ -112,9 +113,10 @@ class Checkpoint:
         index = open_index(root, version, progress=True)
         chosen = choose_split(index, split)
         frames = build_frames(config, "val", root=root, version=index.version, split=chosen)
-        if not isinstance(frames, NuScenesFrames):
-            raise ValueError(f"the official metrics need a data set in nuScenes format, not {type(frames).__name__}")
-        return frames
+        data = frames.source if isinstance(frames, CuedFrames) else frames
+        if not isinstance(data, NuScenesFrames):
+            raise ValueError(f"the official metrics need a data set in nuScenes format, not {type(data).__name__}")
+        return cast(NuScenesFrames, frames)  # cued frames have everything that the data set has
 
     def modalities(self, choice: str | None) -> tuple[Modality, ...]:
         """Rows to evaluate: all three for "all", else the one that is named, else what the model was made for.
@@ -198,9 +200,11 @@ def frames_to_view(
     )
 
 
-def choose_device(name: str | None) -> str:
-    """The device asked for, else the GPU where there is one."""
-    return name or ("cuda" if torch.cuda.is_available() else "cpu")
+def choose_device(name: str | None, rank: int = 0) -> str:
+    """The device asked for, else a GPU where there is one: processes on one machine share its GPUs out."""
+    if name or not torch.cuda.is_available():
+        return name or "cpu"
+    return f"cuda:{rank % torch.cuda.device_count()}" if torch.cuda.device_count() > 1 else "cuda"
 
 
 def _view_size(sizes: Any, rows: Sequence[int]) -> ImageSize:

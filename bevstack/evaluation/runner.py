@@ -6,61 +6,57 @@ runs are compared, resampled and sliced), `submission_<modality>.json` (the offi
 report shows). Without objects there are no curves, counts and submission.
 """
 
-import logging
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import bevstack
-from bevstack.data.labels import Labeller, labelled
+from bevstack.data.labels import Labeller
 from bevstack.data.nuscenes import NuScenesFrames
-from bevstack.evaluation.comparison.scene_statistics import STATISTICS_FILE, Gathering, write_statistics
-from bevstack.evaluation.dense.frame_counts import FrameCount, FrameCounts, count_frames
-from bevstack.evaluation.dense.frame_store import TRUTH, ShownBoxes, save_frame
-from bevstack.evaluation.dense.tasks import DenseResults, Rasters, true_rasters
-from bevstack.evaluation.detection.boxes import ScoredBoxes, read_truth
-from bevstack.evaluation.detection.nuscenes import to_detections
+from bevstack.evaluation.comparison.scene_statistics import (
+    STATISTICS_FILE,
+    Gathering,
+    SceneStatistics,
+    write_statistics,
+)
+from bevstack.evaluation.dense.frame_counts import FrameCount, FrameCounts, FrameHits
+from bevstack.evaluation.dense.frame_store import ShownBoxes
+from bevstack.evaluation.dense.tasks import DenseResults
+from bevstack.evaluation.detection.boxes import DetectionTruth, ScoredBoxes, read_truth
 from bevstack.evaluation.detection.protocol import PROTOCOL, DetectionScores, score
+from bevstack.evaluation.detection.ranks import score_over_ranks
 from bevstack.evaluation.predictions.box_columns import BoxColumns
 from bevstack.evaluation.predictions.submission import SubmissionMeta, write_json, write_submission
-from bevstack.types.errors import DatasetError
-from bevstack.types.frame import Annotations
-from bevstack.types.scene import Detections
-
-_LOG = logging.getLogger(__name__)
+from bevstack.evaluation.protocols import PROTOCOLS
+from bevstack.evaluation.ranks import Ranks
+from bevstack.evaluation.shown_frames import ShownRow, boxes_of_frames, choose_frames, least_alike, save_frames
+from bevstack.evaluation.task_statistics import TaskStatistics
 
 METRICS_FILE = "metrics.json"
 CURVES_FILE = "curves.json"
 COUNTS_FILE = "frame_counts.json"
 FRAMES_FOLDER = "frames"
 
-MAX_SHOWN_BOXES = 150
-MIN_SHOWN_SCORE = 0.03
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToScore:
-    """One set of predictions: boxes of all samples, the sensors that they rest on, and map and occupancy."""
+    """One set of predictions: boxes of all samples of this process, the sensors that they rest on, and other tasks."""
 
     boxes: Callable[[], BoxColumns] | None
     """Makes the boxes; called once, so that only one set is in memory. None where no objects are found."""
     meta: SubmissionMeta | None
-    """None does not write a submission file."""
+    """None does not write a submission file; several processes write none either, since none of them has all boxes."""
     seconds_per_frame: float | None = None
     dense: DenseResults = field(default_factory=DenseResults)
-    other: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
-    """Task -> protocol -> numbers that are scored already."""
+    tasks: Mapping[str, TaskStatistics] = field(default_factory=dict)
+    """Kind of predictions -> their statistics, for every task but detection, map and occupancy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What was measured, as it is written to `metrics.json`."""
+    """What was measured, as it is written to `metrics.json`; without content on all processes but the first."""
 
     folder: Path
     scores: dict[str, DetectionScores]
@@ -77,47 +73,64 @@ def evaluate(
     num_shown: int = 24,
     labellers: Sequence[Labeller] = (),
     without_labels: Mapping[str, str] | None = None,
+    ranks: Ranks | None = None,
 ) -> Evaluation:
     """Score predictions and write the results folder. The first entry of `to_score` decides which frames are worst.
 
     Args:
-        to_score: Name of the row (a modality) -> its predictions.
+        to_score: Name of the row (a modality) -> its predictions, of the share of this process.
         frames: The split that they belong to; reads the shown frames again.
-        tokens: The samples to score.
+        tokens: The samples to score, those of all processes.
         out: Results folder; files of an earlier evaluation are replaced.
         provenance: Checkpoint, versions and whatever else identifies the run; goes into `metrics.json` unchanged.
         num_shown: Frames to keep for the report.
         labellers: What adds the labels that the shown frames do not carry by themselves.
         without_labels: "map" or "occupancy" -> why the data has no labels of it.
+        ranks: This process among those that share the samples; all must call with the same rows. The first one writes.
 
     Raises:
         ValueError: the predictions are incomplete or malformed, see `score`.
     """
-    out = Path(out)
+    out, ranks = Path(out), ranks or Ranks()
+    own = ranks.share(frames.index, tokens)
     has_boxes = any(item.boxes is not None for item in to_score.values())
-    annotated = read_truth(frames.index, tokens) if has_boxes else None
+    annotated = read_truth(frames.index, own) if has_boxes else None
     rows: dict[str, _Row] = {}
-    gathering = Gathering(frames.index, tokens)
+    gathering = Gathering(frames.index, own)
     shown: list[tuple[int, FrameCount]] = []
     for name, item in to_score.items():
         boxes, scores, counts = None, None, None
         if item.boxes is not None and annotated is not None:
             predictions = item.boxes()
-            scores, boxes = score(predictions, annotated)
+            scores, boxes = _scored(predictions, annotated, tokens, ranks)
             gathering.add(name, boxes)
-            counts = count_frames(boxes)
-            if item.meta is not None:
+            counts = _counts(boxes, ranks)
+            if item.meta is not None and ranks.count == 1:
                 write_submission(out / f"submission_{name}.json", item.meta, predictions.to_records())
-        gathering.add_dense(name, item.dense.by_scene)
-        shown = shown or (choose_frames(counts, num_shown) if counts else _least_alike(item.dense, tokens, num_shown))
-        rows[name] = _Row(item=item, scores=scores, counts=counts, boxes=_boxes_of_frames(boxes, frames, shown))
-    _save_frames(out / FRAMES_FOLDER, frames, labellers, shown, rows)
-    content = _content(rows, frames, tokens, without_labels or {}, provenance)
+        gathering.add_tasks(name, item.tasks)
+        dense = _dense(item.dense, ranks)
+        if not rows:
+            first = choose_frames(counts, num_shown) if counts else least_alike(dense, tokens, num_shown)
+            shown = ranks.from_first(first)
+        found = ranks.gathered({} if boxes is None else boxes_of_frames(boxes, frames, shown)) or []
+        rows[name] = _Row(
+            scores=scores,
+            counts=counts,
+            dense=dense,
+            seconds_per_frame=_mean_seconds(item.seconds_per_frame, len(own), ranks),
+            boxes={token: of for part in found for token, of in part.items()},
+        )
+    statistics = _statistics(gathering, rows, ranks)
     scores_of = {name: row.scores for name, row in rows.items() if row.scores is not None}
+    if statistics is None:
+        return Evaluation(folder=out, scores=scores_of, content={})
+    shown_rows = {name: ShownRow(boxes=row.boxes, rasters=row.dense.rasters) for name, row in rows.items()}
+    save_frames(out / FRAMES_FOLDER, frames, labellers, shown, shown_rows)
+    content = _content(rows, statistics, frames, tokens, without_labels or {}, provenance)
     counts_of = {name: asdict(row.counts) for name, row in rows.items() if row.counts is not None}
     write_json(out / CURVES_FILE, {name: scores.curves for name, scores in scores_of.items()})
     write_json(out / COUNTS_FILE, counts_of)
-    write_statistics(out / STATISTICS_FILE, gathering.statistics())
+    write_statistics(out / STATISTICS_FILE, statistics)
     write_json(out / METRICS_FILE, content)
     return Evaluation(folder=out, scores=scores_of, content=content)
 
@@ -126,13 +139,14 @@ def evaluate(
 class _Row:
     """What is kept of one set of predictions after it is scored."""
 
-    item: ToScore
     scores: DetectionScores | None
     counts: FrameCounts | None
+    dense: DenseResults
+    seconds_per_frame: float | None
     boxes: dict[str, tuple[ShownBoxes, ShownBoxes]]
     """Annotated and predicted boxes of the shown frames, by sample token."""
 
-    def content(self) -> dict[str, Any]:
+    def content(self, tasks: Mapping[str, TaskStatistics]) -> dict[str, Any]:
         """The row as it is written to `metrics.json`."""
         content: dict[str, Any] = {}
         if self.scores is not None and self.counts is not None:
@@ -141,120 +155,74 @@ class _Row:
             content["score_threshold"], content["f1"] = self.counts.score_threshold, self.counts.f1
             for kind in ("matched", "missed", "false"):
                 content[kind] = sum(getattr(frame, kind) for frame in self.counts.frames)
-        for scores in (self.item.dense.scores(), self.item.other):
-            for task, numbers in scores.items():
-                content[task] = {**content.get(task, {}), **numbers}
-        return {**content, "seconds_per_frame": self.item.seconds_per_frame}
+        content |= self.dense.scores()
+        for of_task in tasks.values():
+            content[of_task.task] = {**content.get(of_task.task, {}), **of_task.numbers()}
+        return {**content, "seconds_per_frame": self.seconds_per_frame}
 
 
-def choose_frames(counts: FrameCounts, limit: int) -> list[tuple[int, FrameCount]]:
-    """Frames to show, with their rank (1 = most mistakes): the worst, and a third spread over the ordinary ones."""
-    return _some(counts.worst_first(), limit)
+# ---------------------------------------------------------------- what processes put together
 
 
-def _least_alike(dense: DenseResults, tokens: Sequence[str], limit: int) -> list[tuple[int, FrameCount]]:
-    """As `choose_frames` where there are no boxes to count: ranked by how much of map and occupancy is wrong."""
-    ranked = sorted(tokens, key=lambda token: -dense.wrong_share.get(token, 0.0))
-    return _some([FrameCount(token=token, matched=0, missed=0, false=0) for token in ranked], limit)
+def _scored(
+    predictions: BoxColumns, annotated: DetectionTruth, tokens: Sequence[str], ranks: Ranks
+) -> tuple[DetectionScores, ScoredBoxes]:
+    """The figures of all samples, and the boxes of those of this process."""
+    if ranks.count == 1:
+        return score(predictions, annotated)
+    boxes = ScoredBoxes.of(predictions.select(annotated.sample_tokens), annotated)
+    return score_over_ranks(predictions, annotated, tokens), boxes
 
 
-def _some(worst_first: Sequence[FrameCount], limit: int) -> list[tuple[int, FrameCount]]:
-    ranked = list(enumerate(worst_first, start=1))
-    if len(ranked) <= limit:
-        return ranked
-    num_worst = limit - limit // 3
-    places = np.linspace(num_worst, len(ranked) - 1, limit - num_worst).round().astype(int)
-    return ranked[:num_worst] + [ranked[place] for place in places]
+def _counts(boxes: ScoredBoxes, ranks: Ranks) -> FrameCounts | None:
+    """Counts of all frames; None on all processes but the first."""
+    parts = ranks.gathered(FrameHits.of(boxes))
+    return None if parts is None else FrameHits.merge(parts).counts()
 
 
-def _pose(frames: NuScenesFrames, token: str) -> np.ndarray:
-    row = frames.reference_row(frames.index.sample_row(token))
-    return frames.index.T_global_ego([row])[0]
+def _dense(dense: DenseResults, ranks: Ranks) -> DenseResults:
+    """Map and occupancy of all frames; those of this process on all but the first."""
+    if ranks.count == 1:
+        return dense
+    first, *others = ranks.gathered(replace(dense, lidar=None)) or [dense]
+    for other in others:
+        first.merge(other)
+    return first
 
 
-def _boxes_of_frames(
-    boxes: ScoredBoxes | None, frames: NuScenesFrames, shown: Sequence[tuple[int, FrameCount]]
-) -> dict[str, tuple[ShownBoxes, ShownBoxes]]:
-    if boxes is None:
-        return {}
-    place = {token: index for index, token in enumerate(boxes.sample_tokens)}
-    of_frames = {}
-    for _, count in shown:
-        sample, T_global_ego = place[count.token], _pose(frames, count.token)
-        annotated = np.flatnonzero(boxes.truth.boxes.sample_index == sample)
-        scores = boxes.predictions.score
-        best = np.flatnonzero((boxes.prediction_sample == sample) & (scores >= MIN_SHOWN_SCORE))
-        best = best[np.argsort(-scores[best], kind="stable")][:MAX_SHOWN_BOXES]
-        truth = _shown(boxes.truth.boxes, annotated, boxes.truth_counts, T_global_ego)
-        found = _shown(boxes.predictions, best, boxes.prediction_counts, T_global_ego)
-        of_frames[count.token] = truth, found
-    return of_frames
+def _mean_seconds(seconds: float | None, num_frames: int, ranks: Ranks) -> float | None:
+    """Time of the model for a frame, over the frames of all processes."""
+    parts = ranks.gathered((seconds, num_frames)) or []
+    known = [(of * count, count) for of, count in parts if of is not None]
+    return sum(of for of, _ in known) / max(1, sum(count for _, count in known)) if known else None
 
 
-def _shown(boxes: BoxColumns, rows: np.ndarray, counts: np.ndarray, T_global_ego: np.ndarray) -> ShownBoxes:
-    return ShownBoxes(detections=to_detections(boxes.take(rows), T_global_ego), counted=counts[rows])
-
-
-def _uncounted(truth: Annotations | None) -> ShownBoxes:
-    """Annotated boxes of a frame in which no model looked for them."""
-    if truth is None:
-        return ShownBoxes(detections=Detections.empty(), counted=np.zeros(0, bool))
-    scores = np.full(len(truth.boxes), -1.0, np.float32)
-    detections = Detections(boxes=truth.boxes, scores=scores, attribute_index=truth.attribute_index)
-    return ShownBoxes(detections=detections, counted=np.zeros(len(truth.boxes), bool))
-
-
-def _save_frames(
-    folder: Path,
-    frames: NuScenesFrames,
-    labellers: Sequence[Labeller],
-    shown: Sequence[tuple[int, FrameCount]],
-    rows: Mapping[str, _Row],
-) -> None:
-    """Write all shown frames to a new folder, then put it in the place of the old one."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        for rank, count in shown:
-            token = count.token
-            try:
-                frame = labelled(frames[frames.index_of(token)], labellers)
-            except DatasetError as error:  # tables alone are enough to score a file; a model has read its frames
-                _LOG.warning("no frames for the report: %s", error)
-                break
-            boxes = {name: row.boxes[token] for name, row in rows.items() if token in row.boxes}
-            predicted: dict[str, Rasters] = {name: row.item.dense.rasters.get(token, {}) for name, row in rows.items()}
-            is_dense = any(predicted.values())
-            save_frame(
-                fresh,
-                frame,
-                rank=rank,
-                count=count,
-                truth=next(iter(boxes.values()))[0] if boxes else _uncounted(frame.annotations),
-                predictions={name: found for name, (_, found) in boxes.items()},
-                rasters={TRUTH: true_rasters(frame.annotations), **predicted} if is_dense else {},
-            )
-        if folder.exists():
-            shutil.rmtree(folder)
-        fresh.chmod(0o755)
-        fresh.rename(folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+def _statistics(gathering: Gathering, rows: Mapping[str, _Row], ranks: Ranks) -> SceneStatistics | None:
+    """What is kept of all scenes; None on all processes but the first."""
+    parts = ranks.gathered(gathering.statistics())
+    if parts is None:
+        return None
+    statistics = SceneStatistics.merge(parts)
+    for name, row in rows.items():
+        statistics = statistics.with_dense(name, row.dense.by_scene)
+    return statistics
 
 
 def _content(
     rows: Mapping[str, _Row],
+    statistics: SceneStatistics,
     frames: NuScenesFrames,
     tokens: Sequence[str],
     without_labels: Mapping[str, str],
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
-    results = {name: row.content() for name, row in rows.items()}
-    first = next(iter(rows.values()))
+    results = {name: row.content(statistics.tasks[name]) for name, row in rows.items()}
+    first, numbers = next(iter(rows.items()))[1], next(iter(results.values()))
     protocols = [PROTOCOL] if first.scores is not None else []
-    for of_tasks in (first.item.dense.scores(), first.item.other):
-        protocols += [protocol for scores in of_tasks.values() for protocol in scores]
-    unsaid = {"map", "occupancy"} - set(first.item.dense.tasks)
+    protocols += [
+        name for of_task in numbers.values() if isinstance(of_task, Mapping) for name in of_task if name in PROTOCOLS
+    ]
+    unsaid = {"map", "occupancy"} - set(first.dense.tasks)
     return {
         "protocol": protocols[0] if protocols else None,
         "protocols": protocols,

@@ -18,27 +18,31 @@ _WORDS = {
     "mean_ap": "mAP",
     "class_ap": "AP",
     "errors": "",
-    "class_errors": "",
     "mean_iou": "mIoU",
     "mean_iou_of_labelled": "mIoU-labelled",
     "class_iou": "IoU",
     "iou": "IoU-occupied",
+    "overall": "",
 }
 _NO_FIGURE = re.compile(
     r"^(num_.*|class_(share|threshold|ap_at|iou_at)|mean_iou_at|confusion|protocol|curves|score_threshold|f1|matched|"
-    r"missed|false|seconds_per_frame|is_.*|has_.*)$"
+    r"missed|false|seconds_per_frame|is_.*|has_.*|uses_.*|baselines)$"
 )
+_BY_CLASS = ("class_errors", "classes", "groups")
+"""Keys under which a protocol keeps all figures of each class."""
+_SLICE_KEYS = ("turning",)
+"""Keys under which a protocol keeps its numbers of a part of the frames."""
 _DETECTION_KEYS = ("nds", "mean_ap", "errors", "class_ap", "class_errors")
 _ERROR = re.compile(r"(?:^|\.)m?(ATE|ASE|AOE|AVE|AAE)(?:\.|$|@)")
 _ERROR_UNITS = {"ATE": "m", "ASE": "", "AOE": "rad", "AVE": "m/s", "AAE": ""}
 _LOWER_IS_BETTER = re.compile(
-    r"(^|[._])(l2|l2_m|ade|fde|min_ade|min_fde|miss_rate|collision|crossing|amotp|motp|motar_fp|fp|fn|ids|frag|tid|lgd|"
+    r"(^|[._])(l2|l2_m|ade|fde|min_ade|min_fde|miss_rate|collision|leaves|crossing|amotp|motp|motar_fp|fp|fn|ids|frag|tid|lgd|"
     r"faf|ml|off_road)([._@]|\d|$)",
     re.I,
 )
 _POINTS = re.compile(
-    r"(^|[._])(NDS|mAP|AP|mIoU|mIoU-labelled|IoU|IoU-occupied|amota|mota|motar|recall|epa|vpq|pq|sq|rq|collision|"
-    r"crossing|miss_rate|final)([._@]|$)",
+    r"(^|[._])(NDS|mAP|AP|mIoU|mIoU-labelled|IoU|IoU-occupied|amota|mota|motar|recall|epa|vpq|pq|sq|rq|vehicle_iou|"
+    r"frequency_weighted_iou|collision|leaves|crossing|miss_rate|off_road|final|accuracy|language|match_f1)([._@]|$)",
     re.I,
 )
 
@@ -66,10 +70,14 @@ def kind_of(name: str) -> Kind:
 
 
 def is_headline(name: str) -> bool:
-    """Whether a short table shows it: not the figure of one class, distance or error of a class."""
+    """Whether a short table shows it: not the figure of one class, distance or error of a class.
+
+    Of figures at several times the mean is shown, and of those with several counts of modes all are.
+    """
     figure = name.partition("@")[0]
-    head = next((short for short in prefixes().values() if figure.startswith(f"{short}.")), "")
-    return "." not in figure[len(head) + 1 :]
+    head = max((short for short in prefixes().values() if figure.startswith(f"{short}.")), key=len, default="")
+    _, *more = figure[len(head) + 1 :].split(".")
+    return not more or more[-1] == "mean" or (len(more) == 1 and more[0].isdigit())
 
 
 def prefixes() -> dict[str, str]:
@@ -96,9 +104,11 @@ def _walk(prefix: str, content: Mapping[str, Any]) -> Iterator[tuple[str, float 
         if _NO_FIGURE.match(str(key)) or isinstance(value, bool):
             continue
         word = _WORDS.get(key, str(key))
-        if key == "class_errors":
-            for name, errors in value.items():
-                yield from ((f"{prefix}.{error}.{name}", number) for error, number in errors.items())
+        if key in _BY_CLASS:
+            for name, of_class in value.items():
+                yield from ((f"{figure}.{name}", number) for figure, number in _walk(prefix, of_class))
+        elif key in _SLICE_KEYS and isinstance(value, Mapping):
+            yield from ((f"{name}@{key}", number) for name, number in _walk(prefix, value))
         elif isinstance(value, Mapping):
             yield from _walk(f"{prefix}.{word}" if word else prefix, value)
         elif value is None or isinstance(value, int | float):

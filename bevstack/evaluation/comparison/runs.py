@@ -9,7 +9,7 @@ Each interval is one of its own: of twenty figures that do not differ, one is ex
 """
 
 import statistics as mean
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ from bevstack.evaluation.comparison.gate import Shown
 from bevstack.evaluation.comparison.scene_statistics import RowFigures
 from bevstack.evaluation.comparison.slices import SCENE_SLICES
 from bevstack.evaluation.run_results import RunResults, check_same_table
+from bevstack.evaluation.task_statistics import TaskStatistics
 from bevstack.seed_statistics import Spread, joint_spread, seed_spreads
 
 Verdict = Literal["better", "worse", "not clear", "equal", "no interval", "not measured"]
@@ -142,25 +143,42 @@ def compare(
 
 def row_statistic(run: RunResults, row: str, slices: Sequence[str] = ()) -> Statistic | None:
     """The figures of a row that are kept by scene, those of slices after an @; None where nothing is."""
-    facts, statistics, dense = run.statistics.facts, run.statistics.rows.get(row), run.statistics.dense.get(row)
-    if statistics is None and dense is None:
+    facts, statistics = run.statistics.facts, run.statistics.rows.get(row)
+    by_scene = _figures_by_scene(run, row)
+    if statistics is None and not by_scene:
         return None
     boxes = {} if statistics is None else {name: RowFigures(facts, statistics, name) for name in (None, *slices)}
     in_slice = {name: facts.of_scenes(name) for name in slices if name in SCENE_SLICES}
 
     def figures(weights: np.ndarray) -> dict[str, float | None]:
-        found = {} if dense is None else figures_of(dense(weights))
+        found: dict[str, float | None] = {}
         for name, part in boxes.items():
             found |= _in_slice(figures_of(part(weights)), name)
-        for name, mask in in_slice.items():
-            found |= {} if dense is None else _in_slice(figures_of(dense(weights * mask)), name)
+        for of_task in by_scene:
+            found |= figures_of(of_task(weights))
+            for name, mask in in_slice.items():
+                found |= _in_slice(figures_of(of_task(weights * mask)), name)
         return found
 
     return figures
 
 
+def _figures_by_scene(run: RunResults, row: str) -> list[Callable[[np.ndarray], Mapping[str, Any]]]:
+    """For map and occupancy, and for every further task: weights of all scenes -> a part of a row of `metrics.json`."""
+    dense, names = run.statistics.dense.get(row), run.statistics.facts.scene_names
+    found: list[Callable[[np.ndarray], Mapping[str, Any]]] = [] if dense is None else [dense]
+    return [*found, *(_weighted(of_task, names) for of_task in run.statistics.tasks.get(row, {}).values())]
+
+
+def _weighted(statistics: TaskStatistics, scene_names: Sequence[str]) -> Callable[[np.ndarray], Mapping[str, Any]]:
+    places = [scene_names.index(name) for name in statistics.scene_names]
+    return lambda weights: {statistics.task: statistics.numbers(weights[places])}
+
+
 def _in_slice(figures: dict[str, float | None], name: str | None) -> dict[str, float | None]:
-    return figures if name is None else {f"{figure}@{name}": value for figure, value in figures.items()}
+    if name is None:
+        return figures
+    return {f"{figure}@{name}": value for figure, value in figures.items() if "@" not in figure}
 
 
 def _common_rows(a: Sequence[RunResults], b: Sequence[RunResults]) -> list[tuple[str, str, str]]:
@@ -197,7 +215,9 @@ def _compare_row(
         for side, of_side in zip(values, (first, second), strict=True):
             for figures, statistic in zip(side, of_side, strict=True):
                 figures |= {k: v for k, v in statistic(np.ones(num_scenes)).items() if "@" in k}
+    wanted = ("", *slices)  # of planning, turning frames are in every row
     names = [name for name in values[0][0] if all(name in run for side in values for run in side)]
+    names = [name for name in names if name.partition("@")[2] in wanted]
     return tuple(
         _compared(name, [[run[name] for run in side] for side in values], estimates.get(name), num_scenes)
         for name in names

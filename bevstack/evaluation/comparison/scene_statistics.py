@@ -1,19 +1,15 @@
 """What an evaluation keeps so that runs can be compared, resampled and sliced without running again.
 
-`scene_statistics.npz` in a results folder holds, for every row of results, the statistics of each sample from which the
-figures follow, and which scene and which slices a sample belongs to. `RowFigures` turns weights of scenes into the
-very content of a row of `metrics.json`; with weights of one it is the same to the last bit.
+`scene_statistics.npz` in a results folder holds, for every row of results, the statistics from which the figures
+follow, and which scene and which slices a sample belongs to. `RowFigures` and every `TaskStatistics` turn weights of
+scenes into the very content of a row of `metrics.json`; with weights of one it is the same to the last bit.
 """
 
-import json
-import os
-import tempfile
-import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from jaxtyping import Bool, Int32
@@ -29,6 +25,10 @@ from bevstack.evaluation.comparison.slices import (
     distance_to_path,
     slices_of_description,
 )
+from bevstack.evaluation.comparison.statistics_file import read_arrays, write_arrays
+from bevstack.evaluation.dense.lidarseg_statistics import LidarsegStatistics
+from bevstack.evaluation.dense.map_line_statistics import MapLineStatistics
+from bevstack.evaluation.dense.map_vectors import LineMatches
 from bevstack.evaluation.dense.scorers import DenseScorers, DenseStatistics
 from bevstack.evaluation.detection.boxes import ScoredBoxes
 from bevstack.evaluation.detection.statistics import (
@@ -38,11 +38,20 @@ from bevstack.evaluation.detection.statistics import (
     Places,
     TruthFacts,
 )
+from bevstack.evaluation.motion.matching import MotionMatches
+from bevstack.evaluation.motion.nusc import MotionErrors
+from bevstack.evaluation.motion.statistics import ChallengeStatistics, FoundMotionStatistics
+from bevstack.evaluation.planning.statistics import PlanningStatistics
+from bevstack.evaluation.planning.sums import SceneSums
+from bevstack.evaluation.planning.table import PlanEntry
+from bevstack.evaluation.task_statistics import TaskStatistics
+from bevstack.evaluation.tracking.records import ClassRecords, TrackingRecords
+from bevstack.evaluation.tracking.statistics import TrackingStatistics
 from bevstack.geometry.transforms import wrap_angle, yaw_of
 from bevstack.types.bev import VoxelGrid
 
 STATISTICS_FILE = "scene_statistics.npz"
-FORMAT = "bevstack-scene-statistics-1"
+FORMAT = "bevstack-scene-statistics-2"
 TURNING_RAD, TURNING_STEPS = np.radians(15.0), 6
 TURNING = "turning"
 SAMPLE_SLICES = (*SCENE_SLICES, TURNING)
@@ -64,6 +73,18 @@ class SampleFacts:
         mask[self.scene_index[self.slices[name]]] = True
         return mask
 
+    @classmethod
+    def merge(cls, parts: Sequence["SampleFacts"]) -> "SampleFacts":
+        """Samples of different scenes, one part after the other; at least one."""
+        firsts = accumulate((len(part.scene_names) for part in parts), initial=0)
+        shifted = [part.scene_index + np.int32(first) for part, first in zip(parts, firsts, strict=False)]
+        return cls(
+            sample_tokens=tuple(token for part in parts for token in part.sample_tokens),
+            scene_names=tuple(name for part in parts for name in part.scene_names),
+            scene_index=np.concatenate(shifted),
+            slices={name: np.concatenate([part.slices[name] for part in parts]) for name in parts[0].slices},
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneStatistics:
@@ -74,6 +95,33 @@ class SceneStatistics:
     """Row of results (a modality) -> its boxes; rows without objects are left out."""
     dense: dict[str, DenseStatistics] = field(default_factory=dict)
     """Row of results -> its counts of map and occupancy."""
+    tasks: dict[str, dict[str, TaskStatistics]] = field(default_factory=dict)
+    """Row of results -> kind of predictions -> the statistics of every other task."""
+
+    @classmethod
+    def merge(cls, parts: Sequence["SceneStatistics"]) -> "SceneStatistics":
+        """What several processes gathered of different scenes, but for `dense`; at least one part."""
+        first = parts[0]
+        if len(parts) == 1:
+            return first
+        return cls(
+            facts=SampleFacts.merge([part.facts for part in parts]),
+            rows={name: DetectionStatistics.merge([part.rows[name] for part in parts]) for name in first.rows},
+            tasks={
+                row: {
+                    name: type(of).merge([part.tasks[row][name] for part in parts])  # type: ignore[arg-type]
+                    for name, of in of_tasks.items()
+                }
+                for row, of_tasks in first.tasks.items()
+            },
+        )
+
+    def with_dense(self, row: str, by_scene: Mapping[str, DenseScorers]) -> "SceneStatistics":
+        """With the counts of map and occupancy of one row; without them where they are not kept by scene."""
+        names = self.facts.scene_names
+        if not by_scene or not by_scene.keys() <= set(names):
+            return self
+        return replace(self, dense={**self.dense, row: DenseStatistics.of(by_scene, names)})
 
 
 class RowFigures:
@@ -116,7 +164,7 @@ class Gathering:
             slices={**slices, TURNING: is_turning},
         )
         self._rows: dict[str, DetectionStatistics] = {}
-        self._dense: dict[str, DenseStatistics] = {}
+        self._tasks: dict[str, dict[str, TaskStatistics]] = {}
 
     def add(self, row: str, boxes: ScoredBoxes) -> None:
         """Take the boxes behind the scores of one row; their samples are those of the evaluation, in its order."""
@@ -128,14 +176,13 @@ class Gathering:
             _visibility(self._index, boxes),
         )
 
-    def add_dense(self, row: str, by_scene: Mapping[str, DenseScorers]) -> None:
-        """Take the counts of map and occupancy of one row; left out where they are not kept by scene."""
-        if by_scene and by_scene.keys() <= set(self._facts.scene_names):
-            self._dense[row] = DenseStatistics.of(by_scene, self._facts.scene_names)
+    def add_tasks(self, row: str, statistics: Mapping[str, TaskStatistics]) -> None:
+        """Take the statistics of further tasks of one row."""
+        self._tasks[row] = dict(statistics)
 
     def statistics(self) -> SceneStatistics:
         """All rows so far."""
-        return SceneStatistics(facts=self._facts, rows=dict(self._rows), dense=dict(self._dense))
+        return SceneStatistics(facts=self._facts, rows=dict(self._rows), tasks=dict(self._tasks))
 
 
 def _ways(index: DatasetIndex, samples: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
@@ -183,39 +230,35 @@ def _visibility(index: DatasetIndex, boxes: ScoredBoxes) -> np.ndarray:
     return levels
 
 
+_KINDS = (
+    SceneStatistics,
+    SampleFacts,
+    DetectionStatistics,
+    TruthFacts,
+    ClassStatistics,
+    Places,
+    DenseStatistics,
+    VoxelGrid,
+    TrackingStatistics,
+    TrackingRecords,
+    ClassRecords,
+    ChallengeStatistics,
+    MotionErrors,
+    FoundMotionStatistics,
+    MotionMatches,
+    PlanningStatistics,
+    PlanEntry,
+    SceneSums,
+    LidarsegStatistics,
+    MapLineStatistics,
+    LineMatches,
+)
+"""Everything that the file may hold; names must differ."""
+
+
 def write_statistics(path: str | Path, statistics: SceneStatistics) -> Path:
     """Write the file, complete or not at all."""
-    path = Path(path)
-    facts = statistics.facts
-    head = {
-        "format": FORMAT,
-        "sample_tokens": facts.sample_tokens,
-        "scene_names": facts.scene_names,
-        "slices": list(facts.slices),
-        "rows": {name: list(of.classes) for name, of in statistics.rows.items()},
-        "dense": {
-            name: {"counts": list(of.counts), "grid": _grid_text(of.grid), "lidar_grid": _grid_text(of.lidar_grid)}
-            for name, of in statistics.dense.items()
-        },
-    }
-    arrays = {"scene_index": facts.scene_index}
-    arrays |= {f"slice/{name}": mask for name, mask in facts.slices.items()}
-    for place, counts in enumerate(statistics.dense.values()):
-        arrays |= {f"dense{place}/{name}": array for name, array in counts.counts.items()}
-    for row, of in enumerate(statistics.rows.values()):
-        arrays |= _flat(f"row{row}/truth", of.truth)
-        for k, of_class in enumerate(of.classes.values()):
-            arrays |= _flat(f"row{row}/class{k}", of_class)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, head=np.frombuffer(json.dumps(head).encode(), np.uint8), **arrays)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-    return path
+    return write_arrays(path, statistics, FORMAT)
 
 
 def read_statistics(path: str | Path) -> SceneStatistics:
@@ -225,66 +268,7 @@ def read_statistics(path: str | Path) -> SceneStatistics:
         FileNotFoundError: there is none.
         ValueError: it is damaged or of another format.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no {path}: evaluate the run again with 'bevstack eval', which writes it")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-        head = json.loads(arrays["head"].tobytes())
-        if head["format"] != FORMAT:
-            raise ValueError(f"format {head['format']}, not {FORMAT}")
-        tokens = tuple(head["sample_tokens"])
-        facts = SampleFacts(
-            sample_tokens=tokens,
-            scene_names=tuple(head["scene_names"]),
-            scene_index=arrays["scene_index"],
-            slices={name: arrays[f"slice/{name}"] for name in head["slices"]},
-        )
-        rows = {}
-        for row, (name, classes) in enumerate(head["rows"].items()):
-            of_class = {
-                each: ClassStatistics(**_unflat(f"row{row}/class{k}", arrays, ClassStatistics))
-                for k, each in enumerate(classes)
-            }
-            truth = TruthFacts(**_unflat(f"row{row}/truth", arrays, TruthFacts))
-            rows[name] = DetectionStatistics(sample_tokens=tokens, truth=truth, classes=of_class)
-        dense = {
-            name: DenseStatistics(
-                counts={each: arrays[f"dense{place}/{each}"] for each in of["counts"]},
-                grid=_grid(of["grid"]),
-                lidar_grid=_grid(of["lidar_grid"]),
-            )
-            for place, (name, of) in enumerate(head["dense"].items())
-        }
-    except (KeyError, ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is damaged or of another version ({error}): evaluate the run again") from error
-    return SceneStatistics(facts=facts, rows=rows, dense=dense)
-
-
-def _flat(prefix: str, of: Any) -> dict[str, np.ndarray]:
-    arrays: dict[str, np.ndarray] = {}
-    for column in fields(of):
-        value = getattr(of, column.name)
-        if isinstance(value, Places):
-            arrays |= _flat(prefix, value)
-        else:
-            arrays[f"{prefix}/{column.name}"] = value
-    return arrays
-
-
-def _unflat(prefix: str, arrays: Mapping[str, np.ndarray], kind: type) -> dict[str, Any]:
-    names = [column.name for column in fields(kind) if column.name != "places"]
-    places = Places(**{column.name: arrays[f"{prefix}/{column.name}"] for column in fields(Places)})
-    return {"places": places, **{name: arrays[f"{prefix}/{name}"] for name in names}}
-
-
-def _grid_text(grid: VoxelGrid | None) -> dict[str, Any] | None:
-    return None if grid is None else asdict(grid)
-
-
-def _grid(text: dict[str, Any] | None) -> VoxelGrid | None:
-    if text is None:
-        return None
-    values: dict[str, Any] = {name: tuple(of) if isinstance(of, list) else of for name, of in text.items()}
-    return VoxelGrid(**values)
+    found = read_arrays(path, FORMAT, _KINDS)
+    if not isinstance(found, SceneStatistics):
+        raise ValueError(f"{path} holds {type(found).__name__}, not the statistics of an evaluation")
+    return found

@@ -5,9 +5,12 @@ applied at one distance (2 m, where the TP errors are taken) and one score thres
 the whole set largest, and matched, missed and false boxes are counted in every frame.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
+from jaxtyping import Bool, Float64, Int64
 
 from bevstack.data.class_names import DETECTION_CLASSES
 from bevstack.evaluation.detection.boxes import ScoredBoxes
@@ -49,19 +52,61 @@ class FrameCounts:
         return tuple(sorted(self.frames, key=lambda frame: (-frame.mistakes, frame.matched)))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameHits:
+    """Which counted predictions of S frames hit: what the counts of frames on several processes are made from."""
+
+    sample_tokens: tuple[str, ...]
+    sample_index: Int64[np.ndarray, " N"]
+    scores: Float64[np.ndarray, " N"]
+    """Rounded to `SCORE_DECIMALS`."""
+    is_hit: Bool[np.ndarray, " N"]
+    num_truth: Int64[np.ndarray, " S"]
+
+    @classmethod
+    def of(cls, boxes: ScoredBoxes, distance_m: float = MATCH_DISTANCE_M) -> "FrameHits":
+        """Match the boxes of each frame."""
+        counted = boxes.prediction_counts
+        scores = np.round(boxes.predictions.score, SCORE_DECIMALS)
+        truth = boxes.truth.boxes.sample_index[boxes.truth_counts]
+        return cls(
+            sample_tokens=boxes.sample_tokens,
+            sample_index=boxes.prediction_sample[counted].astype(np.int64),
+            scores=scores[counted],
+            is_hit=_hits(boxes, scores, distance_m)[counted],
+            num_truth=np.bincount(truth, minlength=len(boxes.sample_tokens)),
+        )
+
+    @classmethod
+    def merge(cls, parts: Sequence["FrameHits"]) -> "FrameHits":
+        """Frames of several processes, one after the other; at least one part."""
+        firsts = accumulate((len(part.sample_tokens) for part in parts), initial=0)
+        return cls(
+            sample_tokens=tuple(token for part in parts for token in part.sample_tokens),
+            sample_index=np.concatenate(
+                [part.sample_index + first for part, first in zip(parts, firsts, strict=False)]
+            ),
+            scores=np.concatenate([part.scores for part in parts]),
+            is_hit=np.concatenate([part.is_hit for part in parts]),
+            num_truth=np.concatenate([part.num_truth for part in parts]),
+        )
+
+    def counts(self) -> FrameCounts:
+        """Counts at the threshold with the best F1 over all classes and frames."""
+        num_frames = len(self.sample_tokens)
+        threshold, f1 = _best_threshold(self.scores, self.is_hit, int(self.num_truth.sum()))
+        kept = self.scores >= threshold
+        matched = np.bincount(self.sample_index[kept & self.is_hit], minlength=num_frames)
+        false = np.bincount(self.sample_index[kept], minlength=num_frames) - matched
+        missed = self.num_truth - matched
+        rows = zip(self.sample_tokens, matched.tolist(), missed.tolist(), false.tolist(), strict=True)
+        frames = tuple(FrameCount(token=token, matched=hit, missed=lost, false=odd) for token, hit, lost, odd in rows)
+        return FrameCounts(score_threshold=threshold, f1=f1, frames=frames)
+
+
 def count_frames(boxes: ScoredBoxes, distance_m: float = MATCH_DISTANCE_M) -> FrameCounts:
     """Counts at the threshold with the best F1 over all classes and frames."""
-    counted, num_frames = boxes.prediction_counts, len(boxes.sample_tokens)
-    scores = np.round(boxes.predictions.score, SCORE_DECIMALS)
-    hits = _hits(boxes, scores, distance_m)
-    total = np.bincount(boxes.truth.boxes.sample_index[boxes.truth_counts], minlength=num_frames)
-    threshold, f1 = _best_threshold(scores[counted], hits[counted], int(total.sum()))
-    kept = counted & (scores >= threshold)
-    matched = np.bincount(boxes.prediction_sample[kept & hits], minlength=num_frames)
-    false = np.bincount(boxes.prediction_sample[kept], minlength=num_frames) - matched
-    rows = zip(boxes.sample_tokens, matched.tolist(), (total - matched).tolist(), false.tolist(), strict=True)
-    frames = tuple(FrameCount(token=token, matched=hit, missed=lost, false=extra) for token, hit, lost, extra in rows)
-    return FrameCounts(score_threshold=threshold, f1=f1, frames=frames)
+    return FrameHits.of(boxes, distance_m).counts()
 
 
 def _hits(boxes: ScoredBoxes, scores: np.ndarray, distance_m: float) -> np.ndarray:

@@ -116,13 +116,18 @@ def score(counts: Iterable[Int64[np.ndarray, "16 16"]]) -> LidarsegScores:
     """The numbers of some frames, from their confusion matrices."""
     frames = list(counts)
     total = np.sum(frames, axis=0) if frames else np.zeros((_NUM_CLASSES - 1, _NUM_CLASSES - 1), np.int64)
+    return score_total(total, len(frames))
+
+
+def score_total(total: Int64[np.ndarray, "16 16"], num_frames: int) -> LidarsegScores:
+    """The numbers of some frames, from the sum of their confusion matrices."""
     true, right = total.sum(axis=1), np.diagonal(total)
     union = true + total.sum(axis=0) - right
     iou = np.divide(right, union, out=np.full(len(union), np.nan), where=union > 0)
     weighted = float(np.nansum(true * iou) / true.sum()) if true.any() else None
     return LidarsegScores(
         protocol=PROTOCOL,
-        num_frames=len(frames),
+        num_frames=num_frames,
         num_points=int(true.sum()),
         mean_iou=_mean(iou),
         mean_iou_of_labelled=_mean(iou[true > 0]),
@@ -144,7 +149,15 @@ def is_submission(folder: str | Path) -> bool:
 def score_submission(
     folder: str | Path, index: DatasetIndex, split: str, tokens: Sequence[str] | None = None
 ) -> tuple[LidarsegScores, dict[str, bool]]:
-    """Score a submission folder on a split; also gives the sensors that it declares.
+    """Score a submission folder on a split; also gives the sensors that it declares. As `count_submission`."""
+    scorer, sensors = count_submission(folder, index, split, tokens)
+    return scorer.result(), sensors
+
+
+def count_submission(
+    folder: str | Path, index: DatasetIndex, split: str, tokens: Sequence[str] | None = None
+) -> tuple[LidarsegScorer, dict[str, bool]]:
+    """Count a submission folder on a split; also gives the sensors that it declares.
 
     Every file of the split is there and has the right length before the first point is counted.
 
@@ -174,7 +187,7 @@ def score_submission(
             scorer.add(token, prediction, truth)
         except ValueError as error:
             raise ValueError(f"{path} of sample {token}: {error}") from error
-    return scorer.result(), sensors
+    return scorer, sensors
 
 
 def write_submission(

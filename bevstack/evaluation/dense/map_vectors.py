@@ -146,7 +146,12 @@ class LineScorer:
 
 
 def score_lines(predictions: Mapping[str, PredictedLines], truth: Mapping[str, MapLines]) -> LineScores:
-    """Score the lines of all frames, by sample token.
+    """Score the lines of all frames, by sample token; as `count_lines`."""
+    return count_lines(predictions, truth).result()
+
+
+def count_lines(predictions: Mapping[str, PredictedLines], truth: Mapping[str, MapLines]) -> LineScorer:
+    """Count the lines of all frames, by sample token.
 
     Raises:
         ValueError: a frame has no prediction (an empty one counts), or a prediction belongs to none of the frames.
@@ -157,7 +162,7 @@ def score_lines(predictions: Mapping[str, PredictedLines], truth: Mapping[str, M
     scorer = LineScorer()
     for token, lines in truth.items():
         scorer.add(token, predictions[token], lines)
-    return scorer.result()
+    return scorer
 
 
 def match_lines(prediction: PredictedLines, truth: MapLines) -> LineMatches:
@@ -184,16 +189,17 @@ def match_lines(prediction: PredictedLines, truth: MapLines) -> LineMatches:
     )
 
 
-def score(matches: LineMatches, num_frames: int) -> LineScores:
-    """The numbers of some frames whose matches were joined."""
+def score(matches: LineMatches, num_frames: int, weight: Int64[np.ndarray, " N"] | None = None) -> LineScores:
+    """The numbers of some frames whose matches were joined; `weight` is how often each predicted line counts."""
+    weight = np.ones(len(matches.scores), np.int64) if weight is None else weight
     ap = np.full((len(DISTANCES_M), _NUM_CLASSES), np.nan)
     for k in np.flatnonzero(matches.num_true):
         rows = np.flatnonzero(matches.class_index == k)
         rows = rows[np.argsort(-matches.scores[rows], kind="stable")]
         for j in range(len(DISTANCES_M)):
-            ap[j, k] = average_precision(matches.is_right[rows, j], int(matches.num_true[k]))
+            ap[j, k] = average_precision(matches.is_right[rows, j], int(matches.num_true[k]), weight[rows])
     distances = [f"{distance:.1f} m" for distance in DISTANCES_M]
-    predicted = np.bincount(matches.class_index, minlength=_NUM_CLASSES)
+    predicted = np.bincount(matches.class_index, weight, minlength=_NUM_CLASSES).astype(np.int64)
     return LineScores(
         protocol=PROTOCOL,
         num_frames=num_frames,
@@ -209,12 +215,15 @@ def score(matches: LineMatches, num_frames: int) -> LineScores:
     )
 
 
-def average_precision(is_right: Bool[np.ndarray, " N"], num_true: int) -> float:
+def average_precision(
+    is_right: Bool[np.ndarray, " N"], num_true: int, weight: Int64[np.ndarray, " N"] | None = None
+) -> float:
     """Area under the best precision at each recall or beyond, of predictions ranked by score, best first."""
-    found = np.cumsum(is_right)
-    precision = found / np.arange(1, len(found) + 1)
+    weight = np.ones(len(is_right), np.int64) if weight is None else weight
+    found, said = np.cumsum(is_right * weight), np.cumsum(weight)
+    precision = np.divide(found, said, out=np.zeros(len(found)), where=said > 0)
     best = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(best[is_right].sum() / num_true)
+    return float((best * weight)[is_right].sum() / num_true)
 
 
 def resample(lines: Iterable[Float[np.ndarray, "_ 2"]]) -> Float64[np.ndarray, "N 100 2"]:

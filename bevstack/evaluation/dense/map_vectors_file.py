@@ -22,7 +22,7 @@ from bevstack.data.class_names import LIDAR_NAME
 from bevstack.data.index import DatasetIndex
 from bevstack.data.map_lines import MAP_LINE_CLASSES, MapLines, map_lines
 from bevstack.data.maps import map_of_location
-from bevstack.evaluation.dense.map_vectors import LineScores, PredictedLines, score_lines
+from bevstack.evaluation.dense.map_vectors import LineScorer, LineScores, PredictedLines, count_lines
 from bevstack.geometry.transforms import from_xy_yaw, yaw_of
 
 PatchOrigin = Literal["ego", "lidar"]
@@ -101,7 +101,12 @@ def true_map_lines(index: DatasetIndex, token: str, origin: PatchOrigin = "ego")
 
 
 def score_map_line_file(path: str | Path, index: DatasetIndex, tokens: Sequence[str]) -> LineScores:
-    """Score a file on some samples of a data set, in the patch that its layout lies in.
+    """Score a file on some samples of a data set; as `count_map_line_file`."""
+    return count_map_line_file(path, index, tokens).result()
+
+
+def count_map_line_file(path: str | Path, index: DatasetIndex, tokens: Sequence[str]) -> LineScorer:
+    """Count a file on some samples of a data set, in the patch that its layout lies in.
 
     Args:
         path: the file; samples that it has beyond those to score are not looked at.
@@ -117,7 +122,7 @@ def score_map_line_file(path: str | Path, index: DatasetIndex, tokens: Sequence[
         more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
         raise ValueError(f"{path}: sample {absent[0]}{more} to score is missing: score the split that the file is for")
     wanted = {token: file.lines[token] for token in tokens}
-    return score_lines(wanted, {token: true_map_lines(index, token, file.origin) for token in tokens})
+    return count_lines(wanted, {token: true_map_lines(index, token, file.origin) for token in tokens})
 
 
 def _each(path: Path, samples: Any, read: Callable[[Any], PredictedLines]) -> dict[str, PredictedLines]:

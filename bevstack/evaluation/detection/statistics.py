@@ -8,8 +8,9 @@ left out of that draw's means. The protocol would call it AP 0 with errors 1, an
 how often a rare class is drawn.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,14 @@ class Places:
         """Some of them."""
         return Places(distance_cm=self.distance_cm[rows], path_cm=self.path_cm[rows])
 
+    @classmethod
+    def join(cls, parts: Sequence["Places"]) -> "Places":
+        """One after the other; at least one part."""
+        return cls(
+            distance_cm=np.concatenate([part.distance_cm for part in parts]),
+            path_cm=np.concatenate([part.path_cm for part in parts]),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TruthFacts:
@@ -67,6 +76,30 @@ class ClassStatistics:
     tp_errors: Float64[np.ndarray, "T 5"]
     """Of the matches at 2 m, see `ClassRecords`."""
     places: Places
+
+    @classmethod
+    def merge(
+        cls, parts: Sequence["ClassStatistics"], first_sample: Sequence[int], first_truth: Sequence[int]
+    ) -> "ClassStatistics":
+        """One ranking of all predictions; where the samples and annotated boxes of each part begin is given."""
+        score = np.concatenate([part.score for part in parts])
+        shifted = [part.sample_index + np.int32(first) for part, first in zip(parts, first_sample, strict=False)]
+        sample = np.concatenate(shifted)
+        order = np.lexsort((-sample, -score))
+        partners = [
+            np.where(part.partner >= 0, part.partner + np.int32(first), np.int32(-1))
+            for part, first in zip(parts, first_truth, strict=False)
+        ]
+        partner = np.concatenate(partners, axis=1)
+        is_tp = partner[_TP_PLACE] >= 0
+        number = np.cumsum(is_tp) - 1
+        return cls(
+            score=score[order],
+            sample_index=sample[order],
+            partner=partner[:, order],
+            tp_errors=np.concatenate([part.tp_errors for part in parts])[number[order][is_tp[order]]],
+            places=Places.join([part.places for part in parts]).take(order),
+        )
 
     def records(self, kept: Bool[np.ndarray, "4 N"] | None = None) -> list[ClassRecords]:
         """The records at each matching distance, of the predictions kept there."""
@@ -125,6 +158,32 @@ class DetectionStatistics:
             visibility=visibility[counted].astype(np.int8),
         )
         return cls(sample_tokens=boxes.sample_tokens, truth=facts, classes=classes)
+
+    @classmethod
+    def merge(cls, parts: Sequence["DetectionStatistics"]) -> "DetectionStatistics":
+        """Statistics of different samples in one, in the order given; at least one part.
+
+        Equal scores rank the later sample first, so the result is that of matching all samples in this order.
+        """
+        samples = [0, *accumulate(len(part.sample_tokens) for part in parts)]
+        rows = [0, *accumulate(len(part.truth.sample_index) for part in parts)]
+        facts = [
+            replace(p.truth, sample_index=p.truth.sample_index + np.int32(n))
+            for p, n in zip(parts, samples, strict=False)
+        ]
+        return cls(
+            sample_tokens=tuple(token for part in parts for token in part.sample_tokens),
+            truth=TruthFacts(
+                sample_index=np.concatenate([of.sample_index for of in facts]),
+                class_index=np.concatenate([of.class_index for of in facts]),
+                places=Places.join([of.places for of in facts]),
+                visibility=np.concatenate([of.visibility for of in facts]),
+            ),
+            classes={
+                name: ClassStatistics.merge([part.classes[name] for part in parts], samples, rows)
+                for name in DETECTION_CLASSES
+            },
+        )
 
     def match_records(self) -> MatchRecords:
         """As the protocol's own matching gives them, but for the errors at other distances than 2 m, which are NaN."""

@@ -71,6 +71,15 @@ class MotionMatches:
         """Scene row -> its matches."""
         return {scene: self.of_scene(scene) for scene in dict.fromkeys(self.scene.tolist())}
 
+    def drawn(self, scene_weight: Int64[np.ndarray, " G"]) -> "MotionMatches":
+        """Each scene (by its number) as often as its weight says; found objects all stand with the first copy."""
+        copies = scene_weight[self.scene]
+        samples = np.repeat(np.arange(len(copies)), copies)
+        rows = np.repeat(np.arange(len(self.score)), copies[self.sample_index])
+        columns = {name: getattr(self, name)[rows] for name in _PER_FOUND}
+        columns["sample_index"] = (np.cumsum(copies) - copies)[columns["sample_index"]].astype(np.int32)
+        return MotionMatches(**{name: getattr(self, name)[samples] for name in _PER_SAMPLE}, **columns)
+
     @classmethod
     def join(cls, parts: Sequence["MotionMatches"]) -> "MotionMatches":
         """All together, in the order given; at least one."""

@@ -11,10 +11,11 @@ modes of equal probability the later one comes first. An object with fewer than 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -49,6 +50,18 @@ class Agents:
     def __len__(self) -> int:
         return len(self.annotation_rows)
 
+    def of_samples(self, sample_tokens: Sequence[str]) -> "Agents":
+        """Those in some samples, in the order of the samples: whoever asks for which part, it joins to the same."""
+        place = {token: number for number, token in enumerate(sample_tokens)}
+        rows = [row for row, token in enumerate(self.sample_tokens) if token in place]
+        rows.sort(key=lambda row: place[self.sample_tokens[row]])
+        return Agents(
+            annotation_rows=self.annotation_rows[rows],
+            instance_tokens=tuple(self.instance_tokens[row] for row in rows),
+            sample_tokens=tuple(self.sample_tokens[row] for row in rows),
+            is_official=self.is_official,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MotionErrors:
@@ -62,6 +75,15 @@ class MotionErrors:
     is_missed: Bool[np.ndarray, "N 3"]
     off_road_share: Float64[np.ndarray, " N"] | None
     """None where the data set has no vector map."""
+
+    @classmethod
+    def join(cls, parts: Sequence["MotionErrors"]) -> "MotionErrors":
+        """All together, in the order given; at least one. The share off the road is known only where all know it."""
+        columns: dict[str, list[Any]] = {of.name: [getattr(part, of.name) for part in parts] for of in fields(cls)}
+        joined: dict[str, Any] = {
+            name: None if any(part is None for part in of) else np.concatenate(of) for name, of in columns.items()
+        }
+        return cls(**joined)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,22 +162,36 @@ def displacement_errors(
     return out[0], out[1], out[2]
 
 
-def score(errors: MotionErrors) -> MotionScores:
-    """The means over objects."""
-    num = len(errors.scene)
+def score(errors: MotionErrors, scene_weight: Int64[np.ndarray, " G"] | None = None) -> MotionScores:
+    """The means over objects; `scene_weight` says how often each scene (by its number) is drawn, once by default."""
+    weight = np.ones(len(errors.scene)) if scene_weight is None else scene_weight[errors.scene].astype(np.float64)
+    total = float(weight.sum())
 
     def by_k(values: np.ndarray) -> dict[str, float | None]:
-        means = values.mean(axis=0).tolist() if num else [None] * len(TOP_K)
+        means = ((values * weight[:, None]).sum(axis=0) / total).tolist() if total else [None] * len(TOP_K)
         return {str(k): mean for k, mean in zip(TOP_K, means, strict=True)}
 
     share = errors.off_road_share
     return MotionScores(
         protocol=PROTOCOL,
-        num_objects=num,
+        num_objects=int(total),
         min_ade_m=by_k(errors.min_ade_m),
         min_fde_m=by_k(errors.min_fde_m),
         miss_rate=by_k(errors.is_missed.astype(np.float64)),
-        off_road_rate=None if share is None or not num else float(share.mean()),
+        off_road_rate=None if share is None or not total else float((share * weight).sum() / total),
+    )
+
+
+def nothing_predicted(num_objects: int) -> MotionScores:
+    """The numbers of a system that says nothing: it misses all objects, and errors are not defined."""
+    unknown: dict[str, float | None] = dict.fromkeys(map(str, TOP_K))
+    return MotionScores(
+        protocol=PROTOCOL,
+        num_objects=num_objects,
+        min_ade_m=unknown,
+        min_fde_m=unknown,
+        miss_rate=dict.fromkeys(unknown, 1.0 if num_objects else None),
+        off_road_rate=None,
     )
 
 
@@ -169,12 +205,7 @@ def score_with_baselines(
     """
     rows = {**predictions, **baselines(index, agents)}
     scores = {name: score(measure(each, index, agents)) for name, each in rows.items()}
-    unknown: dict[str, float | None] = dict.fromkeys(map(str, TOP_K))
-    missed: dict[str, float | None] = dict.fromkeys(unknown, 1.0 if len(agents) else None)
-    scores[EMPTY] = MotionScores(
-        protocol=PROTOCOL, num_objects=len(agents), min_ade_m=unknown, min_fde_m=unknown, miss_rate=missed,
-        off_road_rate=None,
-    )  # fmt: skip
+    scores[EMPTY] = nothing_predicted(len(agents))
     return scores
 
 

@@ -11,7 +11,8 @@ All but `copy_last` use the ego status and are listed so. Where a frame has no p
 they stay where they are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,7 +62,7 @@ class EgoStatusMlp:
 
     def plan(self, status: EgoStatus) -> Float64[np.ndarray, "F 6 3"]:
         """Poses in `ego`."""
-        with torch.no_grad():
+        with torch.no_grad(), _one_thread():
             change = self.network((_features(status) - self.mean) / self.scale)
         return constant_turn(status) + change.double().numpy().reshape(-1, PLAN_STEPS, 3)
 
@@ -69,7 +70,7 @@ class EgoStatusMlp:
 def train_ego_status_mlp(status: EgoStatus, future: EgoFuture, seed: int = 0) -> EgoStatusMlp:
     """Train on the frames of a training split: what the constant turn gets wrong, from the vehicle's own past.
 
-    The same frames and seed give the same network on the same machine.
+    The same frames and seed give the same network on the same machine, however many threads or processes score.
 
     Args:
         status: Own motion of the frames.
@@ -86,7 +87,7 @@ def train_ego_status_mlp(status: EgoStatus, future: EgoFuture, seed: int = 0) ->
     inputs = (features - mean) / scale
     targets = torch.from_numpy(future.poses_ego - constant_turn(status)).float()
     weights = torch.from_numpy(future.valid)[..., None] * torch.tensor((1.0, 1.0, _YAW_WEIGHT_M))
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(seed)
         network = nn.Sequential(
             nn.Linear(inputs.shape[1], _HIDDEN),
@@ -106,6 +107,17 @@ def train_ego_status_mlp(status: EgoStatus, future: EgoFuture, seed: int = 0) ->
             optimizer.step()
             schedule.step()
     return EgoStatusMlp(network.requires_grad_(False), mean, scale)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums in one order, whatever else runs: the network is too small to gain from more threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def baseline_plans(

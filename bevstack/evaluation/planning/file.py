@@ -17,7 +17,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -75,6 +75,15 @@ class PlanColumns:
         """Whether the system says where the vehicle points."""
         return bool(len(self.poses)) and bool(np.isfinite(self.poses[..., 2]).all())
 
+    def take(self, rows: Sequence[int]) -> "PlanColumns":
+        """Some samples, by their row."""
+        return replace(
+            self,
+            sample_tokens=tuple(self.sample_tokens[row] for row in rows),
+            poses=self.poses[rows],
+            command_index=self.command_index[rows],
+        )
+
     def in_order_of(self, sample_tokens: Sequence[str], source: str = "the plans") -> "PlanColumns":
         """The same plans in another order of samples.
 
@@ -93,14 +102,7 @@ class PlanColumns:
             extra = next(token for token in self.sample_tokens if token not in wanted)
             raise ValueError(f"{source}: sample {extra} is not in the split")
         rows = [row_of[token] for token in sample_tokens]
-        return PlanColumns(
-            sample_tokens=tuple(sample_tokens),
-            poses=self.poses[rows],
-            command_index=self.command_index[rows],
-            uses_ego_status=self.uses_ego_status,
-            command_source=self.command_source,
-            frame=self.frame,
-        )
+        return self.take(rows)
 
 
 def write_planning(path: str | Path, plans: PlanColumns) -> Path:

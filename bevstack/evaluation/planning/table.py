@@ -15,6 +15,7 @@ import numpy as np
 from bevstack.data.index import DatasetIndex
 from bevstack.data.maps import VectorMap
 from bevstack.evaluation.planning.baselines import baseline_plans, train_ego_status_mlp
+from bevstack.evaluation.planning.boundary import PROTOCOL as BOUNDARY
 from bevstack.evaluation.planning.boundary import (
     BoundaryScores,
     leaves_drivable_area,
@@ -218,8 +219,19 @@ def sum_plans(
 def tabulate(entries: Mapping[str, PlanEntry], future: EgoFuture) -> PlanningTable:
     """The table of some sums."""
     rows = tuple(score_row(name, entry, subset) for name, entry in entries.items() for subset in FRAME_SUBSETS)
+    return PlanningTable(
+        rows=rows,
+        num_frames=len(future),
+        num_turning_frames=int(future.is_turning.sum()),
+        turning_rad=float(TURNING_RAD),
+        not_reported=not_reported(entries),
+    )
+
+
+def not_reported(entries: Mapping[str, PlanEntry]) -> tuple[str, ...]:
+    """Comparisons that a reader might miss, each with the reason."""
     missing = [] if "ego_status_mlp" in entries else ["ego_status_mlp: no training split was given to learn it from"]
-    if any(row.boundary is None for row in rows):
+    if not all(_has_boundary(entry) for entry in entries.values()):
         missing.append("plan/boundary: the data set has no map expansion")
     given = {entry.uses_ego_status for entry in entries.values() if entry.kind == "prediction"}
     missing += [
@@ -227,19 +239,16 @@ def tabulate(entries: Mapping[str, PlanEntry], future: EgoFuture) -> PlanningTab
         for uses in (False, True)
         if given and uses not in given
     ]
-    return PlanningTable(
-        rows=rows,
-        num_frames=len(future),
-        num_turning_frames=int(future.is_turning.sum()),
-        turning_rad=float(TURNING_RAD),
-        not_reported=tuple(missing),
-    )
+    return tuple(missing)
+
+
+def _has_boundary(entry: PlanEntry) -> bool:
+    return any(measure.startswith(BOUNDARY) for measure in entry.sums)
 
 
 def score_row(name: str, entry: PlanEntry, subset: str, weights: np.ndarray | None = None) -> PlanningRow:
     """One row; `weights` says how often a bootstrap has drawn each scene."""
     published = {protocol: score_published(entry.sums, protocol, subset, weights) for protocol in PROTOCOLS}
-    has_boundary = any(measure.startswith("plan/boundary") for measure in entry.sums)
     return PlanningRow(
         name=name,
         kind=entry.kind,
@@ -250,5 +259,5 @@ def score_row(name: str, entry: PlanEntry, subset: str, weights: np.ndarray | No
         stp3=published[STP3],
         vad=published[VAD],
         polygon=score_polygon(entry.sums, subset, weights),
-        boundary=score_boundary(entry.sums, subset, weights) if has_boundary else None,
+        boundary=score_boundary(entry.sums, subset, weights) if _has_boundary(entry) else None,
     )

@@ -107,7 +107,7 @@ class Predicted:
             tracking=None if self.tracking is None else self.tracking.select(tokens),
             motion=None if self.motion is None else motions_of_samples(self.motion, tokens)[0],
             found_motion=None if self.found_motion is None else self.found_motion.select(tokens),
-            planning=None if self.planning is None else _plans(self.planning, rows),
+            planning=None if self.planning is None else self.planning.take(rows),
             map=None if self.map is None else tuple(self.map[row] for row in rows),
             occupancy=None if self.occupancy is None else tuple(self.occupancy[row] for row in rows),
         )
@@ -169,11 +169,6 @@ def _tracked(token: str, tracks: Tracks, T_global_ego: np.ndarray) -> BoxColumns
         track_index=index.astype(np.int64).reshape(-1),
         track_ids=tuple(map(str, names.tolist())),
     )
-
-
-def _plans(plans: PlanColumns, rows: Sequence[int]) -> PlanColumns:
-    tokens = tuple(plans.sample_tokens[row] for row in rows)
-    return replace(plans, sample_tokens=tokens, poses=plans.poses[rows], command_index=plans.command_index[rows])
 
 
 def _joined_plans(parts: Sequence[PlanColumns]) -> PlanColumns:

@@ -12,7 +12,7 @@ from bevstack.evaluation.predict import spread
 from bevstack.evaluation.predictions.checks import check_predictions
 from bevstack.evaluation.predictions.files import open_predictions
 from bevstack.evaluation.predictions.labels import data_to_score
-from bevstack.evaluation.predictions.scoring import score_file
+from bevstack.evaluation.predictions.scoring import Scene, score_file
 from bevstack.evaluation.runner import evaluate
 
 TOLERANCE = 1e-9
@@ -68,7 +68,7 @@ def _scored(data_of: Mapping[str, Any], predictions: Path, root: Path, out: Path
     count = int(data_of["num_frames"])
     tokens = [every[index] for index in spread(len(every), None if count == len(every) else count)]
     check_predictions(file, frames.split, every, tokens)
-    scores = score_file(file, data, tokens)
+    scores = score_file(file, Scene(data=data, tokens=tuple(tokens), is_whole=len(tokens) == len(every)))
     evaluation = evaluate(
         {"row": scores.to_score},
         frames,

@@ -16,7 +16,14 @@ import pyarrow.parquet as pq
 import bevstack
 from bevstack.evaluation.predictions.arrow import ARROW_TYPES, schema_of, to_table
 from bevstack.evaluation.predictions.predicted import DENSE_TASKS, Predicted, Task
-from bevstack.evaluation.predictions.store import CONFIG_KEY, FORMAT, META_KEY, NAMES, PredictionMeta
+from bevstack.evaluation.predictions.store import (
+    CONFIG_KEY,
+    FORMAT,
+    META_KEY,
+    NAMES,
+    PredictionMeta,
+    PredictionStore,
+)
 from bevstack.evaluation.protocols import protocols_of
 from bevstack.types.bev import OCC3D_GRID, OPENOCCUPANCY_GRID, VoxelGrid
 
@@ -143,6 +150,18 @@ def write_predictions(path: str | Path, predicted: Predicted, meta: PredictionMe
     """Write a store of predictions that are in memory."""
     with PredictionWriter(path, meta) as writer:
         writer.add(predicted)
+    return Path(path)
+
+
+def join_stores(path: str | Path, parts: Sequence[Path]) -> Path:
+    """Write the samples of several stores of one model, one after the other, as one store, and remove the parts."""
+    stores = [PredictionStore(part) for part in parts]
+    with PredictionWriter(path, stores[0].meta) as writer:
+        for store in stores:
+            for predicted in store.parts():
+                writer.add(predicted)
+    for part in parts:
+        part.unlink()
     return Path(path)
 
 
