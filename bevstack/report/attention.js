@@ -1,11 +1,13 @@
 "use strict";
 // Where a cue has lit up the features of a model: a glow over the bird's-eye view, and over the ground in the cameras.
-// The brightest cell of a frame glows most and the darkest not at all; the caption says which weights these are.
-const GLOW = [255, 170, 30], MAX_GLOW = 0.6, EVEN_GLOW = 0.25, MIN_DRAWN = 0.2;
+// The brightest cell of a frame glows most and the darkest not at all; the caption says which weights these are. The
+// glow goes with the square of the strength, so that the middling cells do not drown what lies below them.
+const GLOW = [196, 64, 255], MAX_GLOW = 0.65, EVEN_STRENGTH = 0.5, MIN_DRAWN = 0.2;
+const opacityOf = (strength) => MAX_GLOW * strength * strength;
 
 function attentionLayer(frames) {
   const box = document.getElementById("layer-attention"), words = document.getElementById("cue");
-  box.closest("label").hidden = !frames.some((frame) => (frame.rasters || {}).attention);
+  box.closest("label").hidden = document.getElementById("lit-key").hidden = !frames.some((frame) => (frame.rasters || {}).attention);
 
   // Cells with their strength from 0 to 1; null where the frame has no cue or the layer is off.
   async function of(frame, row) {
@@ -17,7 +19,7 @@ function attentionLayer(frames) {
     let low = 255, high = 0;
     numbers.forEach((value) => { low = Math.min(low, value); high = Math.max(high, value); });
     // A form that treats all cells alike has nothing to point at: all of them glow a little.
-    const strength = Float32Array.from(numbers, (value) => (high > low ? (value - low) / (high - low) : EVEN_GLOW));
+    const strength = Float32Array.from(numbers, (value) => (high > low ? (value - low) / (high - low) : EVEN_STRENGTH));
     return { strength, width, height, x: raster.x_range_m, y: raster.y_range_m };
   }
 
@@ -27,7 +29,7 @@ function attentionLayer(frames) {
     const small = canvas.getContext("2d"), pixels = small.createImageData(attention.width, attention.height);
     attention.strength.forEach((value, k) => {
       pixels.data.set(GLOW, 4 * k);
-      pixels.data[4 * k + 3] = 255 * MAX_GLOW * value;
+      pixels.data[4 * k + 3] = 255 * opacityOf(value);
     });
     small.putImageData(pixels, 0, 0);
     const [left, top] = place(attention.x[1], attention.y[1]), [right, bottom] = place(attention.x[0], attention.y[0]);
@@ -54,7 +56,7 @@ function attentionLayer(frames) {
         if (outline.every(([u]) => u < 0) || outline.every(([u]) => u > camera.width) || outline.every(([, v]) => v > camera.height)) continue;
         g.beginPath();
         outline.forEach(([u, v], k) => (k ? g.lineTo(u, v) : g.moveTo(u, v)));
-        g.fillStyle = `rgba(${GLOW.join()},${(MAX_GLOW * value).toFixed(3)})`;
+        g.fillStyle = `rgba(${GLOW.join()},${opacityOf(value).toFixed(3)})`;
         g.fill();
         seen += 1;
       }
