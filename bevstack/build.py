@@ -21,6 +21,8 @@ from torch import nn
 
 import bevstack
 from bevstack.data.class_names import CAMERA_NAMES, DETECTION_CLASSES
+from bevstack.data.cue_cache import find_cue_cache
+from bevstack.data.cued_frames import CuedFrames
 from bevstack.data.labels import LabelledFrames, Labeller
 from bevstack.data.loader import FrameLoader, classes_of_frames, make_loader
 from bevstack.model import DrivingModel
@@ -213,7 +215,8 @@ def build_frames(
     """The frames of one part of the configured data, or of another data set as this model needs them.
 
     Args:
-        config: a composed configuration; `input` says what the model reads (image size, sweeps, cameras).
+        config: a composed configuration; `input` says what the model reads (image size, sweeps, cameras), `data.cues`
+            which cues come with it.
         part: which half of `config.data` to use.
         root: folder of another data set in place of `config.data`'s, with its own `version` and `split`.
         version: version folder such as `v1.0-mini`.
@@ -223,7 +226,8 @@ def build_frames(
             with the data set itself as its `source`. A loader labels by itself, after augmentation.
 
     Raises:
-        ValueError: no root is configured. DatasetError: the data set is not usable.
+        ValueError: no root is configured, or the cues carry answers of this split. DatasetError: the data set is not
+            usable.
     """
     if root is None:
         root, own_version, own_split = data_location(config, part)
@@ -237,6 +241,10 @@ def build_frames(
         with_annotations=with_annotations,
         **instantiate(config, "input"),
     )
+    cues = config.data.get("cues")
+    if cues is not None and cues.name is not None:
+        cache = find_cue_cache(root, cues.name)
+        frames = CuedFrames(frames, cache, age_s=float(cues.age_s), wrong_seed=cues.wrong_seed)
     return LabelledFrames(frames, build_labellers(config, frames)) if labelled else frames
 
 

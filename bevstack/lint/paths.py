@@ -89,14 +89,16 @@ class Deployed:
 class _Catcher(nn.Module):
     """Stands in for a model and keeps the batch that it is given."""
 
+    language = None
+
     def __init__(self) -> None:
         super().__init__()
         self.batch: Batch | None = None
 
-    def forward(self, batch: Batch) -> dict[str, Any]:
+    def step(self, batch: Batch, memory: Any = None) -> tuple[dict[str, Any], Any]:
         """Keep the batch."""
         self.batch = batch
-        return {}
+        return {}, memory
 
     def decode(self, outputs: Mapping[str, Any], batch: Batch) -> list[SceneEstimate]:
         """Nothing was seen."""
