@@ -61,22 +61,24 @@ def _detection(identity: str, results: Mapping[str, Any]) -> list[str]:
 
 
 def _dense(task: str, results: Mapping[str, Any]) -> list[str]:
-    """Means, then classes, of a task with an IoU for each class; columns are the rows of the results."""
+    """Means of the first protocol and its classes, then the means of the others; a column for each row of results."""
     names = list(results)
     first = results[names[0]][task]
+    leading, *others = first
     lines = [f"{_TITLES[task]:<34}" + "".join(f"{name:>12}" for name in names)]
-    for identity, numbers in first.items():
-        for key, text in _MEANS.items():
-            if key in numbers and (key in _HEADLINES or identity == next(iter(first))):
-                title = f"{identity} {text}" if key in _HEADLINES else f"  {text}"
-                lines.append(f"{title:<34}{_values(results, names, task, identity, key)}")
-    leading = next(iter(first))
+    for key, text in _MEANS.items():
+        if key in first[leading]:
+            title = f"{leading} {text}" if key in _HEADLINES else f"  {text}"
+            lines.append(f"{title:<34}{_values(results, names, task, leading, key)}")
     for name in first[leading]["class_iou"]:
         values = "".join(_cell(results[row][task][leading]["class_iou"][name], 12) for row in names)
         lines.append(f"    {name:<30}{values}")
     absent = [name for name, value in first[leading]["class_iou"].items() if value is None]
     if absent:
-        lines.append(f"nothing of {', '.join(absent)} is in this data: not in the mean")
+        lines.append(f"  nothing of {', '.join(absent)} is in this data: not in the mean")
+    for identity in others:
+        for key in (key for key in _HEADLINES if key in first[identity]):
+            lines.append(f"{f'{identity} {_MEANS[key]}':<34}{_values(results, names, task, identity, key)}")
     return lines
 
 

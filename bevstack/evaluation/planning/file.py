@@ -27,8 +27,9 @@ from jaxtyping import Float64, Int8
 
 from bevstack.evaluation.planning.ego_future import PLAN_STEP_S, PLAN_STEPS
 from bevstack.evaluation.predictions.submission import write_json
+from bevstack.planning.resampling import plan_poses
 from bevstack.types.errors import did_you_mean
-from bevstack.types.trajectory import COMMANDS
+from bevstack.types.trajectory import COMMANDS, Plan, Route
 
 FORMAT = "bevstack-planning-1"
 PlanFrame = Literal["ego", "lidar"]
@@ -103,6 +104,18 @@ class PlanColumns:
             raise ValueError(f"{source}: sample {extra} is not in the split")
         rows = [row_of[token] for token in sample_tokens]
         return self.take(rows)
+
+
+def plan_columns(token: str, plan: Plan, route: Route | None) -> PlanColumns:
+    """The plan of one frame. Planners of a session know the vehicle's own motion, and the route where there is one."""
+    command = NO_COMMAND if route is None else COMMANDS.index(route.command)
+    return PlanColumns(
+        sample_tokens=(token,),
+        poses=plan_poses(plan).astype(np.float64)[None],
+        command_index=np.array([command], np.int8),
+        uses_ego_status=True,
+        command_source="route",
+    )
 
 
 def write_planning(path: str | Path, plans: PlanColumns) -> Path:

@@ -209,7 +209,7 @@ def sum_plans(
         columns = ordered.get(name)
         entries[name] = PlanEntry(
             kind="expert" if columns is None else "prediction" if name in plans else "baseline",
-            uses_ego_status=columns is None or columns.uses_ego_status,
+            uses_ego_status=columns is not None and columns.uses_ego_status,
             command_source="none" if columns is None else columns.command_source,
             sums=sums,
         )

@@ -8,6 +8,9 @@ from bevstack.evaluation.predictions.predicted import DENSE_TASKS, Task
 _OF_NAMED_OBJECTS: tuple[Task, ...] = ("motion",)
 """Tasks in which a sample may have nothing: the protocol itself asks for its objects."""
 
+_ALWAYS_THERE: tuple[Task, ...] = (*DENSE_TASKS, "planning")
+"""Tasks in which there is something to say of every sample."""
+
 
 def check_predictions(file: PredictionFile, split: str, split_tokens: Sequence[str], tokens: Sequence[str]) -> None:
     """Read everything once, and compare its samples with those of the split.
@@ -33,7 +36,7 @@ def check_predictions(file: PredictionFile, split: str, split_tokens: Sequence[s
     if missing and any(task not in _OF_NAMED_OBJECTS for task in file.tasks):
         raise ValueError(
             f"{file.path}: sample {missing[0]} of split '{split}' is missing, with {len(missing) - 1} others of "
-            f"{len(tokens)}; a sample in which nothing is found needs an empty list"
+            f"{len(tokens)}; {_hint(file.tasks)}"
         )
     sparse = [task for task in file.tasks if task not in DENSE_TASKS]
     if sparse:
@@ -42,3 +45,10 @@ def check_predictions(file: PredictionFile, split: str, split_tokens: Sequence[s
     if dense:
         for _ in file.parts(*dense):
             pass
+
+
+def _hint(tasks: Sequence[Task]) -> str:
+    if any(task not in _ALWAYS_THERE for task in tasks):
+        return "a sample in which nothing is found needs an empty list"
+    what = " and ".join(tasks)
+    return f"every sample needs its {what}: predict those that are missing, or score fewer samples with --limit"

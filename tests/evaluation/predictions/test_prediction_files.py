@@ -15,6 +15,7 @@ from bevstack.cli.main import main
 from bevstack.data.nuscenes import NuScenesFrames
 from bevstack.evaluation.dense.folder import DenseFolder, write_dense_folder
 from bevstack.evaluation.detection.nuscenes import to_records
+from bevstack.evaluation.planning.file import write_planning
 from bevstack.evaluation.predictions.checks import check_predictions
 from bevstack.evaluation.predictions.files import EXPORTS, open_predictions, write_as
 from bevstack.evaluation.predictions.predicted import TASKS, Predicted
@@ -200,7 +201,7 @@ def test_a_store_with_more_than_the_data_has_labels_for_is_scored_in_part_and_sa
     assert {"map", "occupancy"} <= set(metrics["not_scored"]) and not {"map", "occupancy"} & set(row)
     assert set(row["planning"]) >= {"plan/uniad", "plan/stp3", "plan/vad", "plan/polygon"}
     assert {"expert", "constant_velocity"} <= set(row["planning"]["plan/uniad"]["baselines"])
-    assert set(row["motion"]) == {"motion/epa-uniad", "motion/epa-vad"}
+    assert set(row["motion"]) == {"motion/epa-uniad", "motion/epa-vad", "motion/found-nusc"}
     assert set(row["planning"]) <= set(metrics["protocols"]) and metrics["protocol"] == "det/nusc-cvpr19"
     assert "plan/polygon" in printed and "motion/epa-vad" in printed
 
@@ -226,6 +227,17 @@ def test_a_fault_of_a_submission_is_named_and_nothing_is_scored(
     printed = capsys.readouterr()
     assert message.format(token=token, split=SPLIT) in printed.err and "bad.json" in printed.err
     assert not (tmp_path / "out").exists() and "NDS" not in printed.out
+
+
+def test_a_missing_plan_is_asked_for_and_not_an_empty_list(
+    root: Path, frames: NuScenesFrames, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    write_planning(tmp_path / "plans.json", plans_of([frames.token(k) for k in range(1, len(frames))]))
+    words = ["--data", str(root), "--out", str(tmp_path / "out")]
+    assert main(["eval", "--predictions", str(tmp_path / "plans.json"), *words]) == 1
+    printed = capsys.readouterr().err
+    assert f"sample {frames.token(0)} of split '{SPLIT}' is missing" in printed
+    assert "every sample needs its planning" in printed and "empty list" not in printed
 
 
 def test_a_file_is_shown_and_converted_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
