@@ -53,7 +53,7 @@ def test_an_experiment_is_named_as_its_file_and_says_what_it_is(name: str, tmp_p
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_loss_term_of_an_experiment_has_one_weight(name: str, tmp_path: Path) -> None:
     config = shrunk(name, tmp_path)
-    parts = {**config.model.heads, **config.model.get("behaviour", {})}
+    parts = {**config.model.heads, **config.model.get("behaviour", {}), "language": config.model.get("language")}
     assert {name for name, value in parts.items() if value is not None} == set(
         OmegaConf.to_container(config.loss_weights)
     )
