@@ -42,12 +42,8 @@ def state_of(ego: EgoState, vehicle: VehicleParams) -> Float[np.ndarray, "6"]:
     """
     speed = float(np.nan_to_num(ego.speed_mps, nan=0.0, posinf=0.0, neginf=0.0))
     acceleration = float(np.nan_to_num(ego.acceleration_mps2, nan=0.0, posinf=0.0, neginf=0.0))
-    lateral_steering = np.arctan(vehicle.wheelbase_m * vehicle.max_lateral_mps2 / max(speed, 0.1) ** 2)
-    steering = float(np.clip(vehicle.steering_of(ego), -lateral_steering, lateral_steering))
-    return np.array(
-        (0.0, 0.0, 0.0, max(speed, 0.0),
-         np.clip(acceleration, -vehicle.max_braking_mps2, vehicle.max_acceleration_mps2), steering)
-    )  # fmt: skip
+    acceleration = min(max(acceleration, -vehicle.max_braking_mps2), vehicle.max_acceleration_mps2)
+    return np.array((0.0, 0.0, 0.0, max(speed, 0.0), acceleration, vehicle.steering_of(ego)))
 
 
 def roll_out(

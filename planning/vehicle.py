@@ -100,11 +100,15 @@ class VehicleParams:
         return np.stack((x, y), axis=-1)
 
     def steering_of(self, ego: EgoState) -> float:
-        """Angle of the front wheels that explains the present yaw rate; 0 where it is unknown or hardly moves."""
+        """Angle of the front wheels that explains the present yaw rate, within the limits; 0 where it is unknown or the
+        vehicle hardly moves.
+        """
         if not self._knows_steering(ego):
             return 0.0
-        angle = math.atan(self.wheelbase_m * ego.yaw_rate_radps / ego.speed_mps)
-        return min(max(angle, -self.max_steering_rad), self.max_steering_rad)
+        most = min(
+            self.max_steering_rad, math.atan(self.wheelbase_m * self.max_lateral_mps2 / max(ego.speed_mps, 1.0) ** 2)
+        )
+        return min(max(math.atan(self.wheelbase_m * ego.yaw_rate_radps / ego.speed_mps), -most), most)
 
     @staticmethod
     def _knows_steering(ego: EgoState) -> bool:
@@ -126,7 +130,8 @@ class VehicleParams:
             return ("has no steps",)
         if not (np.isfinite(trajectory.poses_ego).all() and np.isfinite(trajectory.speeds_mps).all()):
             return ("is not finite",)
-        motion = _Motion.of(trajectory, math.nan if ego is None else ego.speed_mps)
+        speed_now = math.nan if ego is None or not math.isfinite(ego.speed_mps) else max(ego.speed_mps, 0.0)
+        motion = _Motion.of(trajectory, speed_now)
         found = (
             *self._speed_limits(motion),
             *self._steering_limits(motion, ego),
