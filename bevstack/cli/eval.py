@@ -134,7 +134,7 @@ def _from_model(
     from bevstack.evaluation.checkpoint import choose_device, open_checkpoint
     from bevstack.evaluation.dense.lidar_frame import LidarFrame
     from bevstack.evaluation.predict import meta_of, predict, spread
-    from bevstack.evaluation.predictions.scoring import Scene, statistics_of_tasks
+    from bevstack.evaluation.predictions.scoring import Scene, forecasts_of, statistics_of_tasks
     from bevstack.evaluation.predictions.store import PredictionStore
     from bevstack.evaluation.predictions.submission import SubmissionMeta
     from bevstack.evaluation.predictions.writer import PredictionWriter
@@ -167,13 +167,15 @@ def _from_model(
             progress=ranks.is_first,
         )
     scene = Scene(data=data, tokens=tokens, is_whole=is_whole)
+    stores = {modality: PredictionStore(writer.path) for modality, writer in writers.items()}
     to_score: dict[str, ToScore] = {
         modality: ToScore(
             boxes=predictions.boxes if predictions.detections else None,
             meta=SubmissionMeta.of_modality(modality),
             seconds_per_frame=predictions.model_s / max(1, len(tokens)),
             dense=predictions.dense,
-            tasks=statistics_of_tasks(PredictionStore(writers[modality].path), scene)[0],
+            tasks=statistics_of_tasks(stores[modality], scene)[0],
+            forecasts=forecasts_of(stores[modality]),
         )
         for modality, predictions in found.items()
     }

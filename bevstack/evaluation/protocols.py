@@ -66,6 +66,9 @@ PROTOCOLS: dict[str, ProtocolInfo] = {
     "occ/rayiou-other-grid": _info("occupancy", "RayIoU on another grid", "mean_iou", _RAYIOU),
     "lidarseg/nusc": _info("lidarseg", "mIoU of LiDAR points", "mean_iou", "Fong et al., Panoptic nuScenes, RA-L 2022"),
     "motion/nusc": _info("motion", "minADE, minFDE and miss rate", "min_ade_m", f"{_NUSCENES}; prediction challenge"),
+    "motion/found-nusc": _info(
+        "motion", "minADE, minFDE and miss rate of found objects", "min_ade_m", "the measures of motion/nusc"
+    ),
     "motion/epa-uniad": _info("motion", "EPA over 6 s", "epa", _UNIAD),
     "motion/epa-vad": _info("motion", "EPA over 3 s", "epa", _VAD),
     "plan/uniad": _info("planning", "distance and collisions at each second", "l2_m", _UNIAD),

@@ -27,11 +27,19 @@ from bevstack.evaluation.dense.tasks import DenseResults
 from bevstack.evaluation.detection.boxes import DetectionTruth, ScoredBoxes, read_truth
 from bevstack.evaluation.detection.protocol import PROTOCOL, DetectionScores, score
 from bevstack.evaluation.detection.ranks import score_over_ranks
+from bevstack.evaluation.motion.columns import MotionColumns
 from bevstack.evaluation.predictions.box_columns import BoxColumns
 from bevstack.evaluation.predictions.submission import SubmissionMeta, write_json, write_submission
 from bevstack.evaluation.protocols import PROTOCOLS
 from bevstack.evaluation.ranks import Ranks
-from bevstack.evaluation.shown_frames import ShownRow, boxes_of_frames, choose_frames, least_alike, save_frames
+from bevstack.evaluation.shown_frames import (
+    ShownRow,
+    boxes_of_frames,
+    choose_frames,
+    forecasts_of_frames,
+    least_alike,
+    save_frames,
+)
 from bevstack.evaluation.task_statistics import TaskStatistics
 
 METRICS_FILE = "metrics.json"
@@ -52,6 +60,8 @@ class ToScore:
     dense: DenseResults = field(default_factory=DenseResults)
     tasks: Mapping[str, TaskStatistics] = field(default_factory=dict)
     """Kind of predictions -> their statistics, for every task but detection, map and occupancy."""
+    forecasts: Callable[[], MotionColumns] | None = None
+    """Reads where found objects may go, for the shown frames; None without forecasts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,18 +123,23 @@ def evaluate(
             first = choose_frames(counts, num_shown) if counts else least_alike(dense, tokens, num_shown)
             shown = ranks.from_first(first)
         found = ranks.gathered({} if boxes is None else boxes_of_frames(boxes, frames, shown)) or []
+        ways = ranks.gathered({} if item.forecasts is None else forecasts_of_frames(item.forecasts(), frames, shown))
         rows[name] = _Row(
             scores=scores,
             counts=counts,
             dense=dense,
             seconds_per_frame=_mean_seconds(item.seconds_per_frame, len(own), ranks),
             boxes={token: of for part in found for token, of in part.items()},
+            forecasts={token: of for part in ways or [] for token, of in part.items()},
         )
     statistics = _statistics(gathering, rows, ranks)
     scores_of = {name: row.scores for name, row in rows.items() if row.scores is not None}
     if statistics is None:
         return Evaluation(folder=out, scores=scores_of, content={})
-    shown_rows = {name: ShownRow(boxes=row.boxes, rasters=row.dense.rasters) for name, row in rows.items()}
+    shown_rows = {
+        name: ShownRow(boxes=row.boxes, rasters=row.dense.rasters, forecasts=row.forecasts)
+        for name, row in rows.items()
+    }
     save_frames(out / FRAMES_FOLDER, frames, labellers, shown, shown_rows)
     content = _content(rows, statistics, frames, tokens, without_labels or {}, provenance)
     counts_of = {name: asdict(row.counts) for name, row in rows.items() if row.counts is not None}
@@ -145,6 +160,8 @@ class _Row:
     seconds_per_frame: float | None
     boxes: dict[str, tuple[ShownBoxes, ShownBoxes]]
     """Annotated and predicted boxes of the shown frames, by sample token."""
+    forecasts: dict[str, list[dict[str, Any]]]
+    """Of the shown frames, see `bevstack.evaluation.motion.shown`."""
 
     def content(self, tasks: Mapping[str, TaskStatistics]) -> dict[str, Any]:
         """The row as it is written to `metrics.json`."""

@@ -4,8 +4,9 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from bevstack.evaluation.dense.frame_store import TRUTH, ShownBoxes, save_frame
 from bevstack.evaluation.dense.tasks import DenseResults, Rasters, true_rasters
 from bevstack.evaluation.detection.boxes import ScoredBoxes
 from bevstack.evaluation.detection.nuscenes import to_detections
+from bevstack.evaluation.motion.columns import MotionColumns
+from bevstack.evaluation.motion.shown import forecast_rows
 from bevstack.evaluation.predictions.box_columns import BoxColumns
 from bevstack.types.errors import DatasetError
 from bevstack.types.frame import Annotations
@@ -34,6 +37,8 @@ class ShownRow:
     boxes: Mapping[str, tuple[ShownBoxes, ShownBoxes]]
     """Annotated and predicted."""
     rasters: Mapping[str, Rasters]
+    forecasts: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """See `bevstack.evaluation.motion.shown`."""
 
 
 def choose_frames(counts: FrameCounts, limit: int) -> list[tuple[int, FrameCount]]:
@@ -81,6 +86,15 @@ def boxes_of_frames(
     return of_frames
 
 
+def forecasts_of_frames(
+    motion: MotionColumns, frames: NuScenesFrames, shown: Sequence[tuple[int, FrameCount]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Where the found objects of the shown frames may go, by sample token; those of other processes are left out."""
+    there = set(motion.boxes.sample_tokens)
+    tokens = [count.token for _, count in shown if count.token in there]
+    return {token: forecast_rows(motion, token, _pose(frames, token)) for token in tokens}
+
+
 def _shown(boxes: BoxColumns, rows: np.ndarray, counts: np.ndarray, T_global_ego: np.ndarray) -> ShownBoxes:
     return ShownBoxes(detections=to_detections(boxes.take(rows), T_global_ego), counted=counts[rows])
 
@@ -123,6 +137,7 @@ def save_frames(
                 truth=next(iter(boxes.values()))[0] if boxes else _uncounted(frame.annotations),
                 predictions={name: found for name, (_, found) in boxes.items()},
                 rasters={TRUTH: true_rasters(frame.annotations), **predicted} if is_dense else {},
+                forecasts={name: row.forecasts[token] for name, row in rows.items() if token in row.forecasts},
             )
         if folder.exists():
             shutil.rmtree(folder)

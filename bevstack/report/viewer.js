@@ -13,7 +13,7 @@ byId("theme").addEventListener("click", () => {
 });
 
 function startViewer(data) {
-  const LAYERS = ["points", "truth", "predictions", "mistakes", "labels", "attention"];
+  const LAYERS = ["points", "truth", "predictions", "mistakes", "labels", "forecasts", "attention"];
   const GRID = ["CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"];
   // Flat pictures leave room below: two columns, left cameras on the left.
   const GRID_OF_FLAT = ["CAM_FRONT", "CAM_BACK", "CAM_FRONT_LEFT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK_RIGHT"];
@@ -25,7 +25,7 @@ function startViewer(data) {
   let order = frames.map((_, k) => k);
   let hoverBoxes = [];
   const ground = groundLayer(data.ground, frames, () => draw());
-  const attention = attentionLayer(frames);
+  const attention = attentionLayer(frames), forecasts = forecastLayer(frames);
 
   // ------------------------------------------------------------ matching, by the rule of the counts in the metrics
   function matches(frame, row, minScore) {
@@ -99,7 +99,7 @@ function startViewer(data) {
     return [[l, w], [l, -w], [-l, -w], [-l, w]].map(([a, b]) => [box[X] + a * c - b * s, box[Y] + a * s + b * c]);
   }
 
-  function drawBev(frame, list, picture, lit) {
+  function drawBev(frame, list, picture, lit, ways) {
     const canvas = byId("bev"), side = canvas.clientWidth || 480, ratio = Math.max(2, window.devicePixelRatio || 1);
     canvas.width = canvas.height = side * ratio;
     const g = canvas.getContext("2d"), scale = side / (2 * state.radius);
@@ -138,6 +138,7 @@ function startViewer(data) {
       if (k) g.lineTo(u, v); else g.moveTo(u, v);
     });
     g.fill();
+    forecasts.onBird(g, ways, place, (kind) => data.classes[kind].colour);
     for (const item of list) {
       const corners = footprint(item.box).map(([x, y]) => place(x, y));
       const outline = () => { g.beginPath(); corners.forEach(([u, v], k) => (k ? g.lineTo(u, v) : g.moveTo(u, v))); g.closePath(); };
@@ -286,10 +287,11 @@ function startViewer(data) {
     });
     const picture = await ground.pictureOf(frame, state.row), lit = await attention.of(frame, state.row);
     if (drawing !== state.drawing) return;
-    drawBev(frame, list, picture, lit);
+    const ways = forecasts.of(frame, state.row, state.score, (kind) => state.hidden.has(kind));
+    drawBev(frame, list, picture, lit, ways);
     const drawn = await drawCameras(frame, list, lit, drawing);
     if (!drawn) return;
-    Object.assign(root.dataset, { viewer: "drawn", frame: frame.token, matched: result.matched, missed: result.missed, wrong: result.wrong, boxes: list.length, pictures: byId("cameras").children.length, ground: picture ? picture.title : "nothing", cells: picture ? picture.cells : 0, patches: drawn.patches });
+    Object.assign(root.dataset, { viewer: "drawn", frame: frame.token, matched: result.matched, missed: result.missed, wrong: result.wrong, boxes: list.length, pictures: byId("cameras").children.length, ground: picture ? picture.title : "nothing", cells: picture ? picture.cells : 0, patches: drawn.patches, ways: ways.length });
     const nextFrame = frames[order[order.indexOf(state.frame) + 1]];
     if (nextFrame) nextFrame.cameras.forEach(imageOf);
   }

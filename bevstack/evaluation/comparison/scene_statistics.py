@@ -39,6 +39,7 @@ from bevstack.evaluation.detection.statistics import (
     TruthFacts,
 )
 from bevstack.evaluation.motion.matching import MotionMatches
+from bevstack.evaluation.motion.named import FoundChallengeStatistics
 from bevstack.evaluation.motion.nusc import MotionErrors
 from bevstack.evaluation.motion.statistics import ChallengeStatistics, FoundMotionStatistics
 from bevstack.evaluation.planning.statistics import PlanningStatistics
@@ -245,6 +246,7 @@ _KINDS = (
     ChallengeStatistics,
     MotionErrors,
     FoundMotionStatistics,
+    FoundChallengeStatistics,
     MotionMatches,
     PlanningStatistics,
     PlanEntry,

@@ -60,6 +60,7 @@ def save_frame(
     truth: ShownBoxes,
     predictions: Mapping[str, ShownBoxes],
     rasters: Mapping[str, Rasters] | None = None,
+    forecasts: Mapping[str, list[dict[str, Any]]] | None = None,
 ) -> Path:
     """Write one frame into its own folder below `folder`.
 
@@ -71,6 +72,7 @@ def save_frame(
         truth: Annotated boxes.
         predictions: Modality -> what the model found.
         rasters: `TRUTH` or modality -> map, occupancy and attention from above.
+        forecasts: Modality -> where the found objects may go, see `bevstack.evaluation.motion.shown`.
 
     Raises:
         OSError: the folder cannot be written.
@@ -108,6 +110,7 @@ def save_frame(
         "ground_truth": truth.rows(with_score=False),
         "predictions": {name: boxes.rows(with_score=True) for name, boxes in predictions.items()},
         "rasters": _packed_rasters(rasters or {}),
+        "forecasts": dict(forecasts or {}),
     }
     return write_json(place / FRAME_FILE, content)
 

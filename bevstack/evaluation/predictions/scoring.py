@@ -17,6 +17,8 @@ from bevstack.evaluation.dense.lidarseg_statistics import LidarsegStatistics
 from bevstack.evaluation.dense.map_line_statistics import MapLineStatistics
 from bevstack.evaluation.dense.map_vectors_file import count_map_line_file
 from bevstack.evaluation.dense.tasks import DenseResults
+from bevstack.evaluation.motion.columns import MotionColumns
+from bevstack.evaluation.motion.named import FoundChallengeStatistics
 from bevstack.evaluation.motion.statistics import ChallengeStatistics, FoundMotionStatistics
 from bevstack.evaluation.planning.statistics import PlanningStatistics
 from bevstack.evaluation.predictions.files import LIDARSEG, MAP_LINES, PredictionFile
@@ -62,6 +64,7 @@ def score_file(file: PredictionFile, scene: Scene) -> FileScores:
         meta=None,
         dense=_dense(file, scene),
         tasks=tasks,
+        forecasts=forecasts_of(file),
     )
     return FileScores(to_score=to_score, not_scored={**scene.data.without_labels, **not_scored})
 
@@ -74,7 +77,8 @@ def statistics_of_tasks(file: PredictionFile, scene: Scene) -> tuple[dict[str, T
         if task in OF_WHOLE_SPLITS and not scene.is_whole:
             left_out[task] = "it is scored on all samples of a split: leave --limit out"
         else:
-            found[task] = STATISTICS[task](file.read(task), file.meta.row, scene)
+            predicted = file.read(task)
+            found |= {kind: make(predicted, file.meta.row, scene) for kind, make in STATISTICS[task].items()}
     frames = scene.data.frames
     if file.kind == MAP_LINES:
         found["map_lines"] = MapLineStatistics.of(
@@ -84,6 +88,17 @@ def statistics_of_tasks(file: PredictionFile, scene: Scene) -> tuple[dict[str, T
         points, _ = count_submission(file.path, frames.index, frames.split, scene.tokens)
         found["lidarseg"] = LidarsegStatistics.of(points, frames.index)
     return found, left_out
+
+
+def forecasts_of(file: PredictionFile) -> Callable[[], MotionColumns] | None:
+    """What reads the forecasts of found objects, for the report; None where the file has none."""
+
+    def read() -> MotionColumns:
+        motion = file.read("found_motion").found_motion
+        assert motion is not None
+        return motion
+
+    return read if "found_motion" in file.tasks else None
 
 
 def provenance_of(file: PredictionFile, index: DatasetIndex) -> dict[str, Any]:
@@ -144,6 +159,12 @@ def _found_motion(predicted: Predicted, row: str, scene: Scene) -> TaskStatistic
     return FoundMotionStatistics.of(predicted.found_motion, row, scene.data.frames.index, scene.tokens)
 
 
+def _named_motion(predicted: Predicted, row: str, scene: Scene) -> TaskStatistics:
+    assert predicted.found_motion is not None
+    frames = scene.data.frames
+    return FoundChallengeStatistics.of(predicted.found_motion, row, frames.index, frames.split, scene.tokens)
+
+
 def _planning(predicted: Predicted, row: str, scene: Scene) -> TaskStatistics:
     plans = predicted.select(scene.tokens).planning
     assert plans is not None
@@ -151,13 +172,13 @@ def _planning(predicted: Predicted, row: str, scene: Scene) -> TaskStatistics:
     return PlanningStatistics.of(plans, row, frames.index, frames.split, scene.tokens)
 
 
-STATISTICS: dict[str, Callable[[Predicted, str, Scene], TaskStatistics]] = {
-    "tracking": _tracking,
-    "motion": _motion,
-    "found_motion": _found_motion,
-    "planning": _planning,
+STATISTICS: dict[str, dict[str, Callable[[Predicted, str, Scene], TaskStatistics]]] = {
+    "tracking": {"tracking": _tracking},
+    "motion": {"motion": _motion},
+    "found_motion": {"found_motion": _found_motion, "named_motion": _named_motion},
+    "planning": {"planning": _planning},
 }
-"""Field of `Predicted` -> what makes its statistics."""
+"""Field of `Predicted` -> kind of statistics -> what makes them."""
 
 OF_WHOLE_SPLITS = ("tracking", "motion", "planning")
 """Fields whose protocols need all samples of their scenes."""
