@@ -14,12 +14,14 @@ from jaxtyping import Float
 from bevstack.data.class_names import DETECTION_CLASSES
 from bevstack.evaluation.detection.nuscenes import to_columns
 from bevstack.evaluation.motion.columns import MotionColumns
+from bevstack.evaluation.motion.forecasts import to_motion_columns
 from bevstack.evaluation.motion.predictions import MotionPredictions
-from bevstack.evaluation.planning.file import PlanColumns
+from bevstack.evaluation.planning.file import PlanColumns, plan_columns
 from bevstack.evaluation.predictions.box_columns import BoxColumns
 from bevstack.evaluation.predictions.box_records import TRACKING_CLASSES
 from bevstack.types.boxes import Boxes3D
 from bevstack.types.scene import Detections, MapSegmentation, Occupancy, SceneEstimate, Tracks
+from bevstack.types.trajectory import Route
 
 Task = Literal["detection", "tracking", "motion", "found_motion", "planning", "map", "occupancy"]
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -71,18 +73,29 @@ class Predicted:
         return tuple(task for task in TASKS if getattr(self, task) is not None)
 
     @classmethod
-    def of_estimate(cls, estimate: SceneEstimate, T_global_ego: Float[np.ndarray, "4 4"]) -> "Predicted":
+    def of_estimate(
+        cls, estimate: SceneEstimate, T_global_ego: Float[np.ndarray, "4 4"], route: Route | None = None
+    ) -> "Predicted":
         """What a model says of one frame.
+
+        Args:
+            estimate: Of the frame.
+            T_global_ego: Pose of the vehicle.
+            route: What its planner was asked for.
 
         Raises:
             ValueError: a box is not finite, or has no size.
         """
         tokens = (estimate.token,)
-        found, tracks = estimate.detections, estimate.tracks
+        found, tracks, ways = estimate.detections, estimate.tracks, estimate.motion
         return cls(
             sample_tokens=tokens,
             detection=None if found is None else to_columns(estimate.token, found, T_global_ego),
             tracking=None if tracks is None else _tracked(estimate.token, tracks, T_global_ego),
+            found_motion=(
+                None if found is None or ways is None else to_motion_columns(estimate.token, found, ways, T_global_ego)
+            ),
+            planning=None if estimate.plan is None else plan_columns(estimate.token, estimate.plan, route),
             map=None if estimate.map is None else (estimate.map,),
             occupancy=None if estimate.occupancy is None else (estimate.occupancy,),
         )
