@@ -1,4 +1,4 @@
-"""What speaks against a trajectory, by rule (Hu et al., ST-P3, ECCV 2022, section 3.4 and its configuration).
+"""What speaks against a trajectory, by rule (Hu et al., ST-P3, ECCV 2022, and its configuration).
 
 Five costs for each step, which need a picture of the surroundings, and two for a trajectory as a whole:
 

@@ -2,7 +2,7 @@
 
 The curvature is linear in the way driven, kappa(s) = kappa_0 + sigma * s: a straight line where both numbers are zero,
 an arc where sigma is, a clothoid (Euler spiral) where kappa_0 is. The scale A of a clothoid, as planners that sample
-trajectories state it (Zeng et al., Neural Motion Planner, CVPR 2019, section 3.3), gives sigma = pi / A^2.
+trajectories state it (Zeng et al., Neural Motion Planner, CVPR 2019), gives sigma = pi / A^2.
 
 Letters: N ways, T steps.
 """

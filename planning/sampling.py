@@ -1,4 +1,4 @@
-"""Trajectories to choose among: straight lines, arcs and clothoids at many speeds (ST-P3, Hu et al., ECCV 2022, 3.4).
+"""Trajectories to choose among: straight lines, arcs and clothoids at many speeds (ST-P3, Hu et al., ECCV 2022).
 
 A set for each route command. Those of the turns hold straight ways too: the junction of the command may lie ahead. The
 set of the right turn is the left one in a mirror; a frame without a command chooses among a third of each set.

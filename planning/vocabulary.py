@@ -1,4 +1,4 @@
-"""A fixed set of trajectories to choose among (VADv2, Chen et al., 2024, section 3.2; Hydra-MDP, Li et al., 2024).
+"""A fixed set of trajectories to choose among (VADv2, Chen et al., 2024; Hydra-MDP, Li et al., 2024).
 
 Either from kinematics alone or from the futures that the vehicle drove in training data. The first needs no data: ways
 from `kinematic_grid`, thinned by farthest points so that what is left covers the rest. The second is closer to what

@@ -1,0 +1,1 @@
+"""Learned planners: what perception has found in, proposals for the vehicle's own way out."""
