@@ -30,6 +30,9 @@ MIN_SCORE = 0.3
 MOVING_MPS = 0.5
 """From this speed on something moves; below, annotators of nuScenes call it stopped or standing."""
 
+TRAFFIC_ELEMENTS = frozenset({"traffic_light", "traffic_sign"})
+"""Only annotations of DriveLM have these: the stack does not perceive them."""
+
 _MIN_DEPTH_M = 0.2
 _MIN_SIDE_PX = 1.0
 
@@ -54,8 +57,8 @@ class Thing:
     forecast_dt_s: float = 0.5
     views: Mapping[str, Rectangle] = field(default_factory=dict)
     """Camera -> where its box lies in that picture, in the pixels of the data set's own pictures."""
-    said_colour: str | None = None
-    """Colour in the words of an annotator; None where only the pictures tell."""
+    said: str | None = None
+    """What it looks like in the words of an annotator ("white truck"); None where only the pictures tell."""
 
     @property
     def xy(self) -> Float[np.ndarray, "2"]:

@@ -5,6 +5,7 @@ brightness; the shares of the names say how well a colour fits. Shadows, reflect
 the names are as rough as those that people use.
 """
 
+import re
 from collections.abc import Sequence
 
 import cv2
@@ -47,8 +48,9 @@ def names_of(rgb: UInt8[np.ndarray, "H W 3"]) -> np.ndarray:
 
 def shares_of(thing: Thing, belief: Belief) -> dict[str, float]:
     """Colour -> share of the pixels of a thing, in the picture that shows it largest; empty where none shows it."""
-    if thing.said_colour is not None:
-        return {thing.said_colour: 1.0}
+    if thing.said is not None:
+        said = colour_word(re.findall(r"[a-z]+", thing.said.lower()))
+        return {} if said is None else {said: 1.0}
     pictures = {camera.name: camera for camera in belief.cameras}
     seen = [name for name in thing.views if name in pictures]
     if not seen or belief.picture_size is None:

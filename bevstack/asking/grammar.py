@@ -152,7 +152,7 @@ def parse(question: str) -> Query:
     if kind in ("count", "distance", "speed", "colour", "nearest", "state", "where") and own.classes is None:
         kind = "unknown"  # about something that the stack has no word for
     if kind in ("exists", "list", "forecast") and own.classes is None and own.region is None:
-        kind = "list" if kind == "list" and re.search(r"see|around|scene|happen|there", text) else "unknown"
+        kind = "list" if kind == "list" and re.search(r"you see|around|happening|there|^describe", text) else "unknown"
     return Query(kind=kind, text=text, filter=own, turn=_turn(text), map_class=map_class)
 
 

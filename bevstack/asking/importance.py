@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bevstack.asking.believed import Belief, Thing
+from bevstack.asking.believed import TRAFFIC_ELEMENTS, Belief, Thing
 from bevstack.asking.way import Conflict, OnWay, Way, first_conflict, on_way, way_ahead
 
 VULNERABLE = frozenset({"pedestrian", "bicycle", "motorcycle"})
@@ -50,6 +50,9 @@ def _weighed(thing: Thing, way: Way, ahead: OnWay | None, conflict: Conflict | N
     ):
         weight += 1.5
         reasons.append(f"unprotected, {abs(across):.0f} m from the middle of the way")
+    if thing.name in TRAFFIC_ELEMENTS and along > 0:
+        weight += 2.5
+        reasons.append("it rules who may go")
     if along > 0:
         weight += 0.5
     if thing.state == "moving":

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from bevstack.asking.believed import Belief, Thing
+from bevstack.asking.believed import TRAFFIC_ELEMENTS, Belief, Thing
 from bevstack.geometry.boxes import footprints
 from bevstack.planning.vehicle import VehicleParams
 from bevstack.types.boxes import BoxIndex
@@ -104,10 +104,15 @@ def way_ahead(belief: Belief) -> Way:
     return Way(points=points, source=source)
 
 
+def solid(belief: Belief) -> list[Thing]:
+    """The things that one can run into."""
+    return [thing for thing in belief.things if thing.name not in TRAFFIC_ELEMENTS]
+
+
 def on_way(belief: Belief, way: Way) -> list[OnWay]:
     """What stands or moves on the way ahead of the vehicle, nearest first."""
     found = []
-    for thing in belief.things:
+    for thing in solid(belief):
         corners = way.coordinates(footprints(np.asarray(thing.row, np.float64)[None])[0])
         along, across = corners[:, 0], corners[:, 1]
         reaches = across.min() < LANE_HALF_WIDTH_M and across.max() > -LANE_HALF_WIDTH_M
@@ -124,7 +129,7 @@ def first_conflict(belief: Belief, way: Way, own_speed_mps: float | None = None)
     brake itself.
     """
     conflicts = []
-    for thing in belief.things:
+    for thing in solid(belief):
         behind, aside = way.coordinates(thing.xy[None])[0]
         if behind < -REAR_M and abs(aside) < LANE_HALF_WIDTH_M + _half_width(thing):
             continue
