@@ -136,7 +136,7 @@ class LanguageGate(nn.Module):
         mean, cue = _mean_of_valid(bev), self.project(text)
         vision, words = self._weighed(mean, cue, freshness)
         lit = self._lit(bev.data, cue)
-        fused = vision[..., None, None] * bev.data + lit * words[..., None, None]
+        fused = (vision[..., None, None] * bev.data + lit * words[..., None, None]).to(bev.data.dtype)
         output = LanguageOutput(
             cue=torch.where(given[:, None], freshness[:, None] * cue, 0.0),
             grid=bev.grid,

@@ -182,7 +182,7 @@ class TemporalFusion(nn.Module):
         )
         moved, seen = moved.unflatten(0, known.mask.shape), seen.unflatten(0, known.mask.shape)
         seen = seen & known.mask[..., None, None]
-        age_s = (batch.timestamps_us[:, None] - known.timestamps_us).to(now.dtype) * 1e-6
+        age_s = (batch.timestamps_us[:, None] - known.timestamps_us).float() * 1e-6
         age_s = torch.where(known.mask, age_s, 0.0)[..., None, None]
         hidden = self.now(now)
         for slot, conv in enumerate(self.past):
@@ -217,7 +217,8 @@ def warp_to_present(
     rows, columns = grid.shape_yx
     # grid_sample without aligned corners: -1 and 1 are the outer edges of the outer cells, as 0 and size are in cells.
     place = grid.to_cells(past_m) * 2 / past_m.new_tensor((columns, rows)) - 1
-    both = torch.cat((features, valid[:, None].to(features.dtype)), dim=1)
-    sampled = nn.functional.grid_sample(both, place.to(features.dtype), align_corners=False)
+    # In 32 bits whatever the features come in: half precision does not tell neighbouring cells apart.
+    both = torch.cat((features.float(), valid[:, None].float()), dim=1)
+    sampled = nn.functional.grid_sample(both, place.float(), align_corners=False)
     seen = sampled[:, -1] > _WHOLLY_SEEN
-    return torch.where(seen[:, None], sampled[:, :-1], 0.0), seen
+    return torch.where(seen[:, None], sampled[:, :-1], 0.0).to(features.dtype), seen

@@ -146,6 +146,17 @@ def test_cells_that_no_sensor_sees_have_no_say_in_the_weights() -> None:
     torch.testing.assert_close(made(features, batch)[0].data[..., 16:], before)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_half_precision_is_kept_and_near_to_full(form: str) -> None:
+    made, features, batch = gate(form), bev(), batch_of([True, False])
+    full = made(features, batch)[0].data
+    with torch.autocast("cpu", torch.bfloat16):
+        half, output = made(replace(features, data=features.data.bfloat16()), batch)
+        loss = made.loss(output, LABELS)["distillation"]
+    assert half.data.dtype == torch.bfloat16 and loss.isfinite()
+    torch.testing.assert_close(half.data.float(), full, rtol=0.1, atol=0.2)
+
+
 # ---------------------------------------------------------------- training
 
 

@@ -112,6 +112,18 @@ def test_half_a_cell_splits_evenly_and_cells_beside_unseen_ones_are_not_seen() -
     assert int((~seen).sum()) == 2 + 32
 
 
+def test_half_precision_does_not_move_what_was_seen() -> None:
+    T_past_now = torch.linalg.inv(pose()) @ pose(x=3 * CELL_M)
+    with torch.autocast("cpu", torch.bfloat16):
+        moved, _ = warped(blob(6.0, 2.0).bfloat16(), T_past_now)
+    assert moved.dtype == torch.bfloat16
+    torch.testing.assert_close(moved.float(), blob(6.0 - 3 * CELL_M, 2.0), atol=1e-3, rtol=0)
+    memory = trained_memory()
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs, _ = run(memory, [(bev(), at([0.5 * k], [pose(x=k)])) for k in range(3)])
+    assert all(out.isfinite().all() for out in outputs)
+
+
 def test_unseen_features_do_not_leak_even_if_they_are_nan() -> None:
     memory, features = trained_memory(), [bev(), bev()]
     features[0].valid[..., :16, :] = False
