@@ -16,13 +16,20 @@ from bevstack.model import DrivingModel
 from bevstack.perception.language.live_cues import LiveCues
 from bevstack.perception.tracking.forecast import Forecaster
 from bevstack.perception.tracking.tracker import Tracker
+from bevstack.planning.fallback import fallback_stop
+from bevstack.planning.vehicle import NUSCENES_VEHICLE
 from bevstack.types.cue import Cue
-from bevstack.types.errors import CalibrationError, StaleSensorError
+from bevstack.types.errors import CalibrationError, PlanningError, StaleSensorError
 from bevstack.types.frame import CameraImage, Frame
+from bevstack.types.interfaces import Planner
 from bevstack.types.scene import SceneEstimate
+from bevstack.types.trajectory import Plan, Route, RouteCommand
 
 _LOG = logging.getLogger(__name__)
 _RIGID_TOLERANCE = 1e-3
+
+NO_ROUTE = Route(command=RouteCommand.STRAIGHT, waypoints_ego=np.zeros((0, 2)), speed_limit_mps=float("nan"))
+"""What planners are given with frames that have no route: straight along the road, as far as it is known."""
 
 
 class Session:
@@ -42,6 +49,7 @@ class Session:
         cues: Where a model that reads text has it from: "cached" takes each frame's own cue as it comes, `LiveCues` the
             newest one that a captioner has finished, "none" gives no text. The model is told the age.
         max_cue_age_s: Cues older than this are not used; None leaves it to the model what an old cue is worth.
+        planner: Decides where to drive, after everything else is known; None for no plans.
     """
 
     def __init__(
@@ -56,6 +64,7 @@ class Session:
         forecaster: Forecaster | None = None,
         cues: Literal["cached", "none"] | LiveCues = "cached",
         max_cue_age_s: float | None = None,
+        planner: Planner | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
@@ -66,6 +75,7 @@ class Session:
         self.forecaster = forecaster
         self.cues = cues
         self.max_cue_age_s = max_cue_age_s
+        self.planner = planner
         self.refused_cues: Counter[str] = Counter()
         """Cues that were not used, by reason."""
         self.reset()
@@ -88,6 +98,11 @@ class Session:
     def num_steps(self) -> int:
         """Frames seen since the scene began."""
         return self._num_steps
+
+    @property
+    def num_past(self) -> int:
+        """Frames before one that the model must have seen to give its best; 0 without a memory."""
+        return 0 if self.model.memory is None else self.model.memory.num_past
 
     @torch.inference_mode()
     def step(self, frame: Frame) -> SceneEstimate:
@@ -118,6 +133,8 @@ class Session:
         if self.forecaster is not None and estimate.detections is not None and estimate.motion is None:
             ways = self.forecaster(estimate.detections, estimate.tracks, frame.ego.T_global_ego, frame.timestamp_us)
             estimate = replace(estimate, motion=ways)
+        if self.planner is not None:
+            estimate = replace(estimate, plan=self._plan(self.planner, estimate, frame))
         self._timestamp_us = frame.timestamp_us
         self._num_steps += 1
         return estimate
@@ -142,6 +159,17 @@ class Session:
         self.refused_cues[reason] += 1
         _LOG.info("frame %s goes without its cue, which is %s: %.3f s", frame.token, reason, age_s)
         return None
+
+    @staticmethod
+    def _plan(planner: Planner, estimate: SceneEstimate, frame: Frame) -> Plan:
+        """The planner's plan; a stop where it cannot plan at all."""
+        try:
+            plan = planner.plan(estimate, frame.ego, frame.route or NO_ROUTE)
+        except PlanningError as error:
+            plan = fallback_stop(frame.ego, NUSCENES_VEHICLE, (str(error),))
+        if plan.source == "fallback_stop":
+            _LOG.info("frame %s: fallback_stop: %s", frame.token, "; ".join(plan.reasons))
+        return plan
 
     def _goes_back(self, frame: Frame) -> bool:
         if self._timestamp_us is None or frame.timestamp_us >= self._timestamp_us:
