@@ -64,6 +64,9 @@ def predict(
 ) -> dict[Modality, Predictions]:
     """Run every session on some frames of a source; each frame is read once and thinned to each session's modality.
 
+    A model with a memory also sees the frames before each of them, so that few frames spread over a data set are
+    predicted as well as all of it.
+
     Args:
         sessions: Modality -> engine.
         frames: Where the frames come from; labels of map and occupancy that they carry are scored at once.
@@ -77,17 +80,20 @@ def predict(
     """
     found = {modality: Predictions(dense=DenseResults(lidar=lidar)) for modality in sessions}
     waited_s, began = 0.0, time.perf_counter()
-    with tqdm(total=len(indices), desc="predict", unit="frame", disable=not progress, leave=False) as bar:
-        for frame, wait_s in read_ahead(frames, indices):
+    wanted, seen = set(indices), _with_past(indices, max(session.num_past for session in sessions.values()))
+    with tqdm(total=len(seen), desc="predict", unit="frame", disable=not progress, leave=False) as bar:
+        for index, (frame, wait_s) in zip(seen, read_ahead(frames, seen), strict=True):
             waited_s += wait_s
             for modality, session in sessions.items():
                 start = time.perf_counter()
                 estimate = session.step(restrict(frame, modality))
+                if index not in wanted:
+                    continue
                 row = found[modality]
                 row.model_s += time.perf_counter() - start
                 row.T_global_ego[frame.token] = frame.ego.T_global_ego
                 if writers is not None:
-                    writers[modality].add(Predicted.of_estimate(estimate, frame.ego.T_global_ego))
+                    writers[modality].add(Predicted.of_estimate(estimate, frame.ego.T_global_ego, frame.route))
                 if estimate.detections is not None:
                     row.detections[frame.token] = estimate.detections
                 if any(part is not None for part in (estimate.map, estimate.occupancy, estimate.attention)):
@@ -95,6 +101,11 @@ def predict(
             bar.set_postfix_str(f"waiting for data {waited_s / (time.perf_counter() - began):.0%}", refresh=False)
             bar.update()
     return found
+
+
+def _with_past(indices: Sequence[int], num_past: int) -> list[int]:
+    """The frames to look at, ascending: those asked for, and as many before each of them."""
+    return sorted({k for index in indices for k in range(max(0, index - num_past), index + 1)})
 
 
 def meta_of(checkpoint: Checkpoint, frames: NuScenesFrames, modality: Modality) -> PredictionMeta:

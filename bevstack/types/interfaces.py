@@ -63,6 +63,8 @@ class FeatureMemory(Protocol):
     """
 
     out_channels: int
+    num_past: int
+    """Frames before one that may have a say in it."""
 
     def __call__(self, bev: BevFeatures, batch: Batch, state: Any = None) -> tuple[BevFeatures, Any]:
         """Features with the past in them, on the same grid, and what to remember for the next frame."""

@@ -1,6 +1,7 @@
 """The session: what it refuses, when it starts afresh, and that the model never sees ground truth."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ class Recorder(nn.Module):
         self.weight = nn.Parameter(torch.zeros(1))
         self.batches, self.memories = [], []
         self.language = nn.Identity() if reads_text else None
+        self.memory = None
 
     def step(self, batch, memory):
         self.batches.append(batch)
@@ -151,6 +153,15 @@ def test_each_frame_is_read_once_for_all_modalities() -> None:
     assert list(found["lidar"].detections) == ["t0", "t2", "t4"]
     records = found["fusion"].records()["t2"]
     assert [record["detection_name"] for record in records] == ["car"]
+
+
+def test_a_model_with_a_memory_sees_the_frames_before_each_that_is_scored() -> None:
+    frames = Frames([replace(later(one_car_ahead(), 0.5 * k), token=f"t{k}") for k in range(10)])
+    engine = session()
+    engine.model.memory = SimpleNamespace(num_past=2)
+    found = predict({"fusion": engine}, frames, [1, 6, 7], progress=False)
+    assert frames.reads == [0, 1, 4, 5, 6, 7]
+    assert list(found["fusion"].detections) == list(found["fusion"].T_global_ego) == ["t1", "t6", "t7"]
 
 
 def test_reading_ahead_keeps_the_order_and_hands_on_the_failure() -> None:
