@@ -23,8 +23,9 @@ _EPILOG = """examples:
 
 --predictions takes, and knows by its content, any of
   predictions.parquet   a bevstack store: all tasks of a model ('bevstack predict' and 'bevstack eval' write one)
-  FILE.json             nuScenes detection, tracking or prediction challenge; planning; map lines
-  FOLDER or FILE.zip    Occ3D occupancy (SAMPLE_TOKEN.npz), or map probabilities with a meta.json
+  FILE.json             nuScenes detection, tracking or prediction challenge; planning; map lines; answers of DriveLM,
+                        with the file of questions in --questions
+  FOLDER or FILE.zip    Occ3D occupancy (SAMPLE_TOKEN.npz); map probabilities or future instances with a meta.json
   FOLDER                nuScenes-lidarseg (lidarseg/SPLIT/DATA_TOKEN_lidarseg.bin and SPLIT/submission.json)
 The whole file is checked before anything is scored: samples of the split that are missing or too many, unknown classes,
 numbers that are not finite, more than 500 boxes. A fault is named with file, sample and field, and nothing is scored.
@@ -56,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--checkpoint", metavar="NAME", help="demo, a .safetensors or .ckpt file, or a run folder")
     what.add_argument("--predictions", metavar="FILE", type=Path, help="score these predictions; no model runs")
     add_data_arguments(parser)
+    parser.add_argument("--questions", metavar="FILE", type=Path, help="questions and true answers, for answers")
     parser.add_argument(
         "--modality",
         choices=("fusion", "lidar", "camera", "all"),
@@ -217,7 +219,9 @@ def _from_file(args: argparse.Namespace, ranks: "Ranks") -> tuple["LabelledData"
     tokens = [every[index] for index in spread(len(every), args.limit)]
     check_predictions(file, data.frames.split, every, tokens)
     own = ranks.share(data.frames.index, tokens)
-    scores = score_file(file, Scene(data=data, tokens=own, is_whole=len(tokens) == len(every)))
+    scores = score_file(
+        file, Scene(data=data, tokens=own, is_whole=len(tokens) == len(every), questions=args.questions)
+    )
     provenance = provenance_of(file, data.frames.index)
     if provenance["predictions"]["same_tables"] is False and ranks.is_first:
         print(f"note: {file.path} was predicted on tables with another hash than those of {args.data}")

@@ -26,6 +26,7 @@ from bevstack.evaluation.comparison.slices import (
     slices_of_description,
 )
 from bevstack.evaluation.comparison.statistics_file import read_arrays, write_arrays
+from bevstack.evaluation.dense.instance_statistics import InstanceStatistics
 from bevstack.evaluation.dense.lidarseg_statistics import LidarsegStatistics
 from bevstack.evaluation.dense.map_line_statistics import MapLineStatistics
 from bevstack.evaluation.dense.map_vectors import LineMatches
@@ -38,6 +39,9 @@ from bevstack.evaluation.detection.statistics import (
     Places,
     TruthFacts,
 )
+from bevstack.evaluation.language.driving_qa import Answered
+from bevstack.evaluation.language.driving_qa_files import Question
+from bevstack.evaluation.language.statistics import DrivingQaStatistics
 from bevstack.evaluation.motion.matching import MotionMatches
 from bevstack.evaluation.motion.named import FoundChallengeStatistics
 from bevstack.evaluation.motion.nusc import MotionErrors
@@ -254,6 +258,10 @@ _KINDS = (
     LidarsegStatistics,
     MapLineStatistics,
     LineMatches,
+    InstanceStatistics,
+    DrivingQaStatistics,
+    Answered,
+    Question,
 )
 """Everything that the file may hold; names must differ."""
 

@@ -52,7 +52,7 @@ class DenseFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._root = _root(self.path)
+        self._root = array_root(self.path)
         self._files = {
             file.name.removesuffix(".npz"): file
             for file in sorted(self._root.iterdir(), key=lambda file: file.name)
@@ -194,7 +194,7 @@ def write_dense_folder(path: str | Path, task: Task, parts: Iterable[Predicted],
     return path
 
 
-def _root(path: Path) -> Any:
+def array_root(path: Path) -> Any:
     """The folder with the arrays: the one given, or the only one inside it. A `zipfile.Path` where it is a zip."""
     try:
         root: Any = path if path.is_dir() else zipfile.Path(path)

@@ -1,8 +1,8 @@
 """Any file of predictions, recognised by its content: ours, and those that other systems write.
 
 A bevstack store (Parquet), the official JSON of nuScenes detection, tracking and the prediction challenge, a planning
-file (`planning_file`), map lines (`map_vectors_file`), classes of LiDAR points (`lidarseg`), and folders of maps or of
-Occ3D occupancy (`dense_folder`).
+file (`planning/file`), map lines (`map_vectors_file`), answers of DriveLM, classes of LiDAR points (`lidarseg`), and
+folders of maps, of Occ3D occupancy (`dense/folder`) or of future instances (`instance_folder`).
 """
 
 import json
@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bevstack.evaluation.dense.folder import DenseFolder, write_dense_folder
+from bevstack.evaluation.dense.instance_folder import InstanceFolder, is_instances
 from bevstack.evaluation.dense.lidarseg import is_submission
 from bevstack.evaluation.dense.map_vectors_file import read_map_lines
+from bevstack.evaluation.language.driving_qa_files import read_answers
 from bevstack.evaluation.motion.predictions import read_motion_predictions, write_motion_predictions
 from bevstack.evaluation.planning.file import FORMAT as PLANNING_FORMAT
 from bevstack.evaluation.planning.file import read_planning, write_planning
@@ -24,7 +26,7 @@ from bevstack.evaluation.predictions.submission import write_json
 from bevstack.evaluation.predictions.writer import PredictionWriter
 from bevstack.types.errors import did_you_mean
 
-MAP_LINES, LIDARSEG = "map lines", "nuScenes-lidarseg"
+MAP_LINES, LIDARSEG, ANSWERS = "map lines", "nuScenes-lidarseg", "DriveLM answers"
 """Kinds that are scored from the file itself and fill no field of `Predicted`."""
 _PARQUET, _ZIP = b"PAR1", b"PK\x03\x04"
 _LOOK_BYTES = 1 << 16
@@ -102,13 +104,15 @@ def open_predictions(path: str | Path) -> PredictionFile:
     if not path.exists():
         raise FileNotFoundError(f"there are no predictions {path}; 'bevstack predict' writes a file of them")
     if path.is_dir():
-        return _lidarseg(path) if is_submission(path) else DenseFolder(path)
+        return _lidarseg(path) if is_submission(path) else _arrays(path)
     head, tail = _ends(path)
     if head.startswith(_PARQUET) or path.suffix == SUFFIX:
         return PredictionStore(path)
     if head.startswith(_ZIP) or path.suffix == ".zip":
-        return DenseFolder(path)
+        return _arrays(path)
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if b'"answer"' in head:
+        return _answers(path)
     if text.startswith(b"["):
         return _challenge(path)
     if text.startswith(b"{"):
@@ -156,6 +160,18 @@ def _map_lines(path: Path) -> WholeFile:
     found = read_map_lines(path)
     predicted = Predicted(sample_tokens=tuple(found.lines))
     return WholeFile(path=path, kind=MAP_LINES, meta=_official_meta(path, found.meta), predicted=predicted)
+
+
+def _answers(path: Path) -> WholeFile:
+    """Whether all questions are answered is looked at when it is scored: that depends on the file of questions."""
+    read_answers(path)
+    return WholeFile(
+        path=path, kind=ANSWERS, meta=PredictionMeta(model={"name": str(path)}), predicted=Predicted(sample_tokens=())
+    )
+
+
+def _arrays(path: Path) -> PredictionFile:
+    return InstanceFolder(path) if is_instances(path) else DenseFolder(path)
 
 
 def _lidarseg(path: Path) -> WholeFile:

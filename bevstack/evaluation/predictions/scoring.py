@@ -6,22 +6,25 @@ and the other tasks have statistics each in `STATISTICS`. Tasks that cannot be s
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bevstack.data.index import DatasetIndex
 from bevstack.data.labels import LabelledFrames
 from bevstack.evaluation.checkpoint import LabelledData
+from bevstack.evaluation.dense.instance_folder import InstanceFolder, count_folder
 from bevstack.evaluation.dense.lidar_frame import LidarFrame
 from bevstack.evaluation.dense.lidarseg import count_submission
 from bevstack.evaluation.dense.lidarseg_statistics import LidarsegStatistics
 from bevstack.evaluation.dense.map_line_statistics import MapLineStatistics
 from bevstack.evaluation.dense.map_vectors_file import count_map_line_file
 from bevstack.evaluation.dense.tasks import DenseResults
+from bevstack.evaluation.language.statistics import DrivingQaStatistics
 from bevstack.evaluation.motion.columns import MotionColumns
 from bevstack.evaluation.motion.named import FoundChallengeStatistics
 from bevstack.evaluation.motion.statistics import ChallengeStatistics, FoundMotionStatistics
 from bevstack.evaluation.planning.statistics import PlanningStatistics
-from bevstack.evaluation.predictions.files import LIDARSEG, MAP_LINES, PredictionFile
+from bevstack.evaluation.predictions.files import ANSWERS, LIDARSEG, MAP_LINES, PredictionFile
 from bevstack.evaluation.predictions.labels import label_frames
 from bevstack.evaluation.predictions.predicted import DENSE_TASKS, Predicted
 from bevstack.evaluation.runner import ToScore
@@ -39,6 +42,8 @@ class Scene:
     """The samples to score: all, or whole scenes of them."""
     is_whole: bool
     """Whether all samples of the split are scored, by this process and others."""
+    questions: Path | None = None
+    """What a file of answers answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +92,19 @@ def statistics_of_tasks(file: PredictionFile, scene: Scene) -> tuple[dict[str, T
     if file.kind == LIDARSEG:
         points, _ = count_submission(file.path, frames.index, frames.split, scene.tokens)
         found["lidarseg"] = LidarsegStatistics.of(points, frames.index)
+    if isinstance(file, InstanceFolder):
+        found["instance"] = count_folder(file, file.meta.row, frames.index, frames.split, scene.tokens)
+    if file.kind == ANSWERS:
+        found["driving-qa"] = _answers(file, scene)
     return found, left_out
+
+
+def _answers(file: PredictionFile, scene: Scene) -> TaskStatistics:
+    if scene.questions is None:
+        raise ValueError(f"{file.path} holds answers: give the file of questions and true answers with --questions")
+    if not scene.is_whole:
+        raise ValueError(f"{file.path} answers questions about all samples of a split: leave --limit out")
+    return DrivingQaStatistics.of(file.path, scene.questions, scene.data.frames.index, scene.tokens)
 
 
 def forecasts_of(file: PredictionFile) -> Callable[[], MotionColumns] | None:
