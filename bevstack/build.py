@@ -285,8 +285,17 @@ def build_loader(
         num_replicas: training processes that share the frames; None asks torch.distributed. `rank` likewise.
         rank: this process among them.
         pin_memory: for copies to a GPU.
+
+    Raises:
+        ValueError: a model with a memory would be trained without a past.
     """
     is_training = part == "train"
+    num_history = int(config.data.get("num_history", 0))
+    if is_training and num_history == 0 and OmegaConf.select(config, "model.memory") is not None:
+        raise ValueError(
+            "model.memory would be trained on frames without a past: set data.num_history=3 (or whatever the memory "
+            "keeps), or leave it out with model.memory=null"
+        )
     settings = instantiate(config, "input")
     return make_loader(
         source,
@@ -299,7 +308,7 @@ def build_loader(
         image_size=settings["image_size"],
         camera_names=tuple(settings.get("cameras", CAMERA_NAMES)),
         frame_classes=_frame_classes(source) if is_training and config.data.get("class_balanced") else None,
-        num_history=int(config.data.get("num_history", 0)),
+        num_history=num_history,
         history_step=int(config.data.get("history_step", 1)),
         num_replicas=num_replicas,
         rank=rank,

@@ -8,7 +8,9 @@ import pytest
 import torch
 from fixtures.batches import SMALL_GRID, make_batch, make_labels, one_frame, random_cloud
 from fixtures.scenes import IMAGE_HEIGHT, IMAGE_WIDTH, one_car_ahead
+from fixtures.training_runs import shrunk, some_frames
 
+from bevstack.build import build_loader
 from bevstack.data.clips import Clip
 from bevstack.data.collate import collate_clips
 from bevstack.data.images import ImageSize
@@ -162,6 +164,13 @@ def test_weights_of_a_model_of_single_frames_fit_and_give_its_output_at_first(tm
     assert all(name.startswith(("memory.", "language.")) for name in report.fresh) and not report.unused
     clip = Clip(frame=frame_at(2, cue=True), history=(frame_at(0), frame_at(1)))
     assert torch.equal(heat(whole(clips(clip))), heat(single(clips(Clip(frame=clip.frame)))))
+
+
+def test_training_a_memory_without_a_past_is_refused(tmp_path) -> None:
+    config = shrunk("temporal_small", tmp_path, "data.num_history=0")
+    with pytest.raises(ValueError, match=r"data\.num_history=3"):
+        build_loader(config, some_frames(2), "train", batch_size=2)
+    assert len(build_loader(config, some_frames(2), "val", batch_size=2)) == 1
 
 
 def test_the_loss_has_a_term_of_the_gate_and_history_gives_no_gradient() -> None:
