@@ -8,8 +8,9 @@ from fixtures.planned_frames import cue_of, planned_frame
 from fixtures.scenes import one_car_ahead
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
-from bevstack.build import compose, instantiate
+from bevstack.build import compose, experiment_names, instantiate
 from bevstack.data.augment import WorldAugmentation
 from bevstack.data.augment_world import move_in_plane, move_poses, move_world, world_map
 from bevstack.data.collate import collate
@@ -98,6 +99,17 @@ def test_nothing_at_all_may_be_moved() -> None:
     assert move_poses(np.zeros((0, 3)), MIRROR).shape == (0, 3)
     plain = move_world(one_car_ahead(), MIRROR)
     assert plain.route is None and plain.cue is None and plain.annotations.ego_future is None
+
+
+@pytest.mark.parametrize("name", experiment_names())
+def test_experiments_that_read_a_route_or_a_text_never_turn_the_vehicle(name: str) -> None:
+    config = compose([f"experiment={name}"])
+    reads = [OmegaConf.select(config, key) for key in ("model.language", "model.behaviour.planning")]
+    if reads == [None, None] or config.augment.world is None:
+        return
+    world = instantiate(config, "augment.world")
+    moved = [world(PLANNED, np.random.default_rng(seed)).annotations.ego_future for seed in range(8)]
+    assert all(np.allclose(np.abs(future), np.abs(PLANNED.annotations.ego_future)) for future in moved)
 
 
 def test_the_mirror_configuration_mirrors_left_and_right_and_nothing_else() -> None:
