@@ -31,7 +31,8 @@ The whole file is checked before anything is scored: samples of the split that a
 numbers that are not finite, more than 500 boxes. A fault is named with file, sample and field, and nothing is scored.
 
 Results in the folder OUT: metrics.json, the frames for 'bevstack report OUT', and, of a checkpoint, what it predicted:
-submission_SENSORS.json and predictions_SENSORS.parquet, which score to the same numbers again.
+submission_SENSORS.json and predictions_SENSORS.parquet, which score to the same numbers again. Around a checkpoint run
+a tracker, a planner and, where it does not forecast itself, forecasts of constant velocity.
 
 Several processes share the scenes of a split out and give the numbers of one: each predicts and matches its own, and
 only counts come together. A process takes the GPU of its number where there are several. OUT is one folder for all.
@@ -63,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
         choices=("fusion", "lidar", "camera", "all"),
         help="which sensors the model gets; all makes one row for each (default: those it was made for)",
     )
+    add_planner_argument(parser)
     parser.add_argument("--out", metavar="DIR", type=Path, help="results (default: RUN/eval or eval/DATA-SPLIT)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the metrics to this file as well")
     parser.add_argument(
@@ -79,6 +81,16 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", metavar="S", help="split (default: the only one, or val; of a store its own)")
     parser.add_argument("--limit", metavar="N", type=int, help="only N frames, spread evenly over the split")
     parser.add_argument("--device", metavar="D", help="cpu, cuda, cuda:1 (default: a GPU where there is one)")
+
+
+def add_planner_argument(parser: argparse.ArgumentParser) -> None:
+    """Who plans around a checkpoint, for eval and predict."""
+    parser.add_argument(
+        "--planner",
+        choices=("rule", "learned", "none"),
+        help="who drives on what a checkpoint sees (default: the model where it has learned to, else rules; none with "
+        "--limit, since plans are scored on whole splits)",
+    )
 
 
 def run(arguments: list[str]) -> int:
@@ -135,13 +147,13 @@ def _from_model(
 ) -> tuple["LabelledData", dict[str, "ToScore"], dict[str, Any]]:
     from bevstack.evaluation.checkpoint import choose_device, open_checkpoint
     from bevstack.evaluation.dense.lidar_frame import LidarFrame
+    from bevstack.evaluation.full_session import full_session
     from bevstack.evaluation.predict import meta_of, predict, spread
     from bevstack.evaluation.predictions.scoring import Scene, forecasts_of, statistics_of_tasks
     from bevstack.evaluation.predictions.store import PredictionStore
     from bevstack.evaluation.predictions.submission import SubmissionMeta
     from bevstack.evaluation.predictions.writer import PredictionWriter
     from bevstack.evaluation.runner import ToScore
-    from bevstack.perception.tracking.tracker import Tracker
 
     checkpoint = open_checkpoint(args.checkpoint)
     modalities = checkpoint.modalities(args.modality)
@@ -151,7 +163,7 @@ def _from_model(
     indices = spread(len(frames), args.limit)
     is_whole = len(indices) == len(frames)
     tokens = ranks.share(frames.index, [frames.token(index) for index in indices])
-    sessions = {each: checkpoint.session(device, Tracker() if is_whole else None) for each in modalities}
+    sessions = {each: full_session(checkpoint, device, is_whole=is_whole, planner=args.planner) for each in modalities}
     out = args.out or _default_out(args, frames.split)
     with ExitStack() as stack:
         writers: dict[Any, PredictionWriter] = {
@@ -213,6 +225,8 @@ def _from_file(args: argparse.Namespace, ranks: "Ranks") -> tuple["LabelledData"
 
     if args.modality:
         raise ValueError("--modality needs --checkpoint: a file of predictions says itself which sensors it used")
+    if args.planner:
+        raise ValueError("--planner needs --checkpoint: a file of predictions holds its plans")
     file = open_predictions(args.predictions)
     data = data_to_score(file, args.data, args.version, args.split)
     every = [data.frames.token(index) for index in range(len(data.frames))]

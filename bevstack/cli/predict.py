@@ -8,9 +8,9 @@ _EPILOG = """examples:
   bevstack predict --checkpoint demo --data /data/nuscenes --version v1.0-test --split test --out submission.json
 
 OUT says by its name what is written:
-  FILE.parquet   a bevstack store: every task of the model (boxes, map, occupancy), and tracks of the boxes unless
-                 --limit leaves gaps between the frames; with its protocols, the hashes of model and data, and the
-                 configuration inside. 'bevstack predictions' shows and converts it.
+  FILE.parquet   a bevstack store: every task of the model (boxes, map, occupancy), forecasts of the boxes, and tracks
+                 and plans unless --limit leaves gaps between the frames; with its protocols, the hashes of model and
+                 data, and the configuration inside. 'bevstack predictions' shows and converts it.
   FILE.json      the official nuScenes detection submission: results by sample token in global coordinates, and which
                  sensors were used.
 'bevstack eval --predictions FILE' scores either where ground truth is at hand. An interrupted run leaves no file.
@@ -19,7 +19,7 @@ OUT says by its name what is written:
 
 def run(arguments: list[str]) -> int:
     """Run the model over a split and write the file."""
-    from bevstack.cli.eval import add_data_arguments
+    from bevstack.cli.eval import add_data_arguments, add_planner_argument
 
     parser = argparse.ArgumentParser(
         prog="bevstack predict",
@@ -30,6 +30,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--checkpoint", metavar="NAME", required=True, help="demo, a weights file, or a run folder")
     add_data_arguments(parser)
     parser.add_argument("--modality", choices=("fusion", "lidar", "camera"), help="which sensors the model gets")
+    add_planner_argument(parser)
     parser.add_argument("--out", metavar="FILE", type=Path, default=Path("predictions.parquet"), help="file to write")
     args = parser.parse_args(arguments)
     if args.out.suffix not in (".parquet", ".json"):
@@ -39,17 +40,18 @@ def run(arguments: list[str]) -> int:
 
 def _store(args: argparse.Namespace) -> int:
     from bevstack.evaluation.checkpoint import choose_device, open_checkpoint
+    from bevstack.evaluation.full_session import full_session
     from bevstack.evaluation.predict import meta_of, predict, spread
     from bevstack.evaluation.predictions.store import PredictionStore
     from bevstack.evaluation.predictions.writer import PredictionWriter
-    from bevstack.perception.tracking.tracker import Tracker
 
     checkpoint = open_checkpoint(args.checkpoint)
     (modality,) = checkpoint.modalities(args.modality)
     frames = checkpoint.frames(args.data, args.version, args.split)
     indices = spread(len(frames), args.limit)
-    tracker = Tracker() if len(indices) == len(frames) else None
-    sessions = {modality: checkpoint.session(choose_device(args.device), tracker)}
+    is_whole = len(indices) == len(frames)
+    device = choose_device(args.device)
+    sessions = {modality: full_session(checkpoint, device, is_whole=is_whole, planner=args.planner)}
     with PredictionWriter(args.out, meta_of(checkpoint, frames, modality)) as writer:
         predict(sessions, frames, indices, writers={modality: writer})
     store = PredictionStore(args.out)

@@ -30,7 +30,9 @@ from bevstack.engine import Session
 from bevstack.evaluation.modality import MODALITIES, Modality
 from bevstack.evaluation.splits import choose_split
 from bevstack.model import DrivingModel
+from bevstack.perception.tracking.forecast import Forecaster
 from bevstack.perception.tracking.tracker import Tracker
+from bevstack.types.interfaces import Planner
 
 _LABEL_KEYS = {"map": "labels.map", "occupancy": "input.occupancy"}
 """Where a configuration says which labels were learned from."""
@@ -136,10 +138,23 @@ class Checkpoint:
                 return (modality,)
         raise ValueError(f"modality '{choice}' does not fit this model; it has: {', '.join(own)}")
 
-    def session(self, device: str, tracker: Tracker | None = None) -> Session:
-        """An engine for this model, with tracks where it is given what follows them."""
+    def session(
+        self,
+        device: str,
+        tracker: Tracker | None = None,
+        *,
+        forecaster: Forecaster | None = None,
+        planner: Planner | None = None,
+    ) -> Session:
+        """An engine for this model, with tracks, forecasts and plans where it is given what makes them."""
         return Session(
-            self.model, device=device, camera_names=self.cameras, image_size=self.image_size, tracker=tracker
+            self.model,
+            device=device,
+            camera_names=self.cameras,
+            image_size=self.image_size,
+            tracker=tracker,
+            forecaster=forecaster,
+            planner=planner,
         )
 
 
