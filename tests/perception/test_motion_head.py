@@ -209,6 +209,19 @@ def test_every_parameter_and_the_agents_learn() -> None:
     assert not silent
 
 
+def test_half_precision_places_forecasts_as_exactly_as_single() -> None:
+    head, context = make_head(is_trained=True), scene_of(agents_of_rows([SCENE]))
+    exact = say(head, context)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = say(head, context)
+        terms = head.loss(half, labels_of_rows([SCENE], [onward(SCENE)]))
+    assert half.trajectories_ego.dtype == half.logits.dtype == torch.float32
+    apart = (half.trajectories_ego - exact.trajectories_ego).abs()
+    assert apart.max() < 0.05 * (exact.trajectories_ego - exact.agents.boxes_ego[:, :, None, None, :2]).abs().max()
+    torch.stack(list(terms.values())).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in head.parameters())
+
+
 @pytest.mark.parametrize("futures", ["none", "unknown"])
 def test_frames_without_agents_or_futures_cost_nothing_and_keep_the_graph(futures: str) -> None:
     head = make_head(is_trained=True)
@@ -216,7 +229,7 @@ def test_frames_without_agents_or_futures_cost_nothing_and_keep_the_graph(future
     unknown = [torch.full((len(rows), 12, 2), torch.nan) for rows in frames]
     output = say(head, scene_of(agents_of_rows(frames)))
     terms = head.loss(output, labels_of_rows(frames, None if futures == "none" else unknown))
-    assert all(float(value) == 0.0 for value in terms.values())
+    assert all(float(value.detach()) == 0.0 for value in terms.values())
     torch.stack(list(terms.values())).sum().backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in head.parameters())
     assert len(head.decode(output)[0]) == 0
