@@ -16,9 +16,12 @@ from bevstack.evaluation.predict import predict, read_ahead
 from bevstack.perception.language.live_cues import LiveCues
 from bevstack.perception.tracking.forecast import ConstantTurnForecaster, ConstantVelocityForecaster
 from bevstack.perception.tracking.tracker import Tracker
-from bevstack.types import Boxes3D, Detections, SceneEstimate
+from bevstack.planning.fallback import fallback_stop
+from bevstack.planning.rule_planner import RulePlanner
+from bevstack.planning.vehicle import NUSCENES_VEHICLE
+from bevstack.types import Boxes3D, Detections, Route, RouteCommand, SceneEstimate
 from bevstack.types.cue import Cue
-from bevstack.types.errors import CalibrationError, DatasetError, StaleSensorError
+from bevstack.types.errors import CalibrationError, DatasetError, PlanningError, StaleSensorError
 
 IMAGE_SIZE = ImageSize(64, 176)
 
@@ -242,7 +245,8 @@ def test_a_cue_that_is_too_old_or_from_the_future_is_counted_and_the_model_runs_
 def test_live_cues_come_when_they_are_finished_and_never_from_another_drive_or_with_ground_truth() -> None:
     seen = []
 
-    def describe(frame):
+    def describe(frame, estimate):
+        assert estimate.token == frame.token
         seen.append(frame)
         return cue_of(frame, f"words about {frame.token}")
 
@@ -257,3 +261,52 @@ def test_live_cues_come_when_they_are_finished_and_never_from_another_drive_or_w
         assert live.wait(10.0)
         assert engine.step(later(frame, 1.0, token="c", scene="another")).cue is None
     assert frame.annotations is not None and all(each.annotations is None for each in seen)
+
+
+class Driver:
+    """A planner that remembers what it was asked, or cannot plan."""
+
+    def __init__(self, fails: bool = False) -> None:
+        self.fails, self.asked = fails, []
+
+    def plan(self, scene, ego, route):
+        self.asked.append((scene, ego, route))
+        if self.fails:
+            raise PlanningError("no way at all")
+        return fallback_stop(ego, NUSCENES_VEHICLE, ("as asked",))
+
+
+def test_a_planner_sees_everything_that_is_known_and_its_plan_is_in_the_estimate() -> None:
+    driver, frame = Driver(), one_car_ahead()
+    route = Route(command=RouteCommand.LEFT, waypoints_ego=np.ones((3, 2)), speed_limit_mps=8.0)
+    engine = session(planner=driver, tracker=Tracker(), forecaster=ConstantVelocityForecaster())
+    estimate = engine.step(replace(frame, route=route))
+    ((scene, ego, asked),) = driver.asked
+    assert asked is route and ego is frame.ego
+    assert scene.tracks is not None and scene.motion is not None and scene.plan is None
+    assert estimate.plan is not None and estimate.plan.reasons[0] == "as asked"
+    assert session().step(frame).plan is None
+
+
+def test_a_frame_without_a_route_is_planned_straight_on_without_waypoints() -> None:
+    driver = Driver()
+    session(planner=driver).step(one_car_ahead())
+    route = driver.asked[0][2]
+    assert route.command is RouteCommand.STRAIGHT and len(route.waypoints_ego) == 0
+
+
+def test_a_planner_that_cannot_plan_makes_the_vehicle_stop_with_its_reason() -> None:
+    plan = session(planner=Driver(fails=True)).step(one_car_ahead()).plan
+    assert plan is not None and plan.source == "fallback_stop" and plan.reasons[0] == "no way at all"
+
+
+def test_the_rules_plan_behind_a_car_that_the_model_sees() -> None:
+    frame = one_car_ahead()
+    x = np.arange(0.0, 60.0, 2.0)
+    ahead = Route(
+        command=RouteCommand.STRAIGHT, waypoints_ego=np.stack((x, 0 * x), axis=1), speed_limit_mps=float("nan")
+    )
+    plan = session(planner=RulePlanner(budget_s=30.0)).step(replace(frame, route=ahead)).plan
+    assert plan is not None and plan.source == "candidate"
+    # the recorder's car stands 8 m ahead of the rear axle with its tail, the nose is 3.3 m ahead
+    assert plan.trajectory.poses_ego[-1, 0] < 8.0 - NUSCENES_VEHICLE.front_ahead_m
