@@ -207,14 +207,15 @@ _CONSTANT = ("captioner", "prompt_version", "encoder", "refinement")
 
 def _schema(settings: CueSettings) -> pa.Schema:
     texts = {name: pa.int64() if name == "timestamp_us" else pa.string() for name in _PLAIN}
-    vectors = {name: pa.list_(pa.float32(), settings.width) for name in _VECTORS}
+    vectors = {name: pa.list_(pa.float32()) for name in _VECTORS}
     return pa.schema({**texts, **vectors, **{name: pa.string() for name in _CONSTANT}})
 
 
 def _vectors(column: pa.ChunkedArray, width: int) -> list[np.ndarray | None]:
     vectors = [None if row is None else np.asarray(row, np.float32) for row in column.to_pylist()]
-    if any(vector is not None and vector.shape != (width,) for vector in vectors):
-        raise ValueError(f"an embedding has not {width} numbers")
+    for vector in (vector for vector in vectors if vector is not None):
+        if vector.shape != (width,) or not abs(float(np.linalg.norm(vector)) - 1.0) < 1e-3:
+            raise ValueError(f"an embedding has not {width} numbers, or not the length 1")
     return vectors
 
 

@@ -1,7 +1,6 @@
 """What is no cue: empty, endless, foreign or senseless answers of a captioner, each with a name to count it by."""
 
 import re
-from collections import Counter
 from typing import Literal
 
 Fault = Literal["empty", "too long", "not English", "senseless"]
@@ -10,7 +9,7 @@ MAX_CHARACTERS = 1200
 """Longer answers are a model that has lost its way: 3 questions of 2 short sentences need a third of it."""
 _MIN_LETTERS = 0.6
 _MIN_ENGLISH = 0.15
-_MAX_REPEATS = 0.35
+_MAX_PERIOD, _MIN_RUN = 16, 5
 _MIN_WORDS_TO_JUDGE = 12
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
@@ -28,9 +27,9 @@ _ENGLISH = frozenset(_ENGLISH_WORDS.split())
 def fault_of(answer: str) -> Fault | None:
     """Why an answer is no cue; None where it is one.
 
-    A word of English is one of a short list of function and traffic words: of 12 words or more a seventh must be in it,
-    of fewer at least one. Two fifths of the characters may be something else than letters and blanks of the Latin
-    alphabet, and a third of the words may repeat the three words before them.
+    A word of English is one of a short list of function and traffic words: of 12 words or more 15 % must be in it, of
+    fewer at least one. Two fifths of the characters may be something else than letters and blanks of the Latin
+    alphabet, and nothing may be said four times running.
     """
     text = answer.strip()
     words = [word.lower() for word in _WORD.findall(text)]
@@ -42,16 +41,19 @@ def fault_of(answer: str) -> Fault | None:
     foreign = sum(character.isalpha() and not character.isascii() for character in text)
     if foreign > 0.2 * len(text):
         return "not English"
-    if latin < _MIN_LETTERS * len(text) or _repeats(words) > _MAX_REPEATS:
+    if latin < _MIN_LETTERS * len(text) or _loops(words):
         return "senseless"
     english = sum(word in _ENGLISH for word in words)
     needed = 1 if len(words) < _MIN_WORDS_TO_JUDGE else _MIN_ENGLISH * len(words)
     return None if english >= needed else "not English"
 
 
-def _repeats(words: list[str]) -> float:
-    """Share of runs of three words that have come before; 0 for short texts."""
-    if len(words) < _MIN_WORDS_TO_JUDGE:
-        return 0.0
-    runs = Counter(zip(words, words[1:], words[2:]))
-    return 1.0 - len(runs) / sum(runs.values())
+def _loops(words: list[str]) -> bool:
+    """Whether the text says the same thing four times running, as models do that do not find an end."""
+    for period in range(1, _MAX_PERIOD + 1):
+        run = 0
+        for word, earlier in zip(words[period:], words):
+            run = run + 1 if word == earlier else 0
+            if run >= max(_MIN_RUN, 3 * period):
+                return True
+    return False

@@ -56,7 +56,7 @@ class HuggingFaceCaptioner:
         self._processor = _processor(package, model)
         self._model = load_from_hub(_model_class(package), model, dtype=dtype).eval().to(device)
         self._device, self._max_new_tokens = device, max_new_tokens
-        self.name, self.prompt_version, self.cameras = model, self._prompts.version, tuple(cameras)
+        self.name, self.prompt_version, self.cameras = f"hf:{model}", self._prompts.version, tuple(cameras)
 
     @property
     def takes_instructions(self) -> bool:

@@ -1,7 +1,8 @@
 """Cues while driving: a captioner on a thread of its own, and the newest cue that it has finished.
 
 A captioner takes longer than a frame lasts. It always gets the newest frame when it has finished one, frames in between
-are never described, and the stack never waits: what it gets is a cue of some time ago, whose age the model is told.
+are never described, and the stack never waits: what it gets is a cue of some time ago, whose age the model is told. With
+each frame goes what the model has found in it, so that a caption can be held against that.
 """
 
 import logging
@@ -13,33 +14,53 @@ from types import TracebackType
 from bevstack.types.cue import Cue
 from bevstack.types.errors import DatasetError
 from bevstack.types.frame import Frame
+from bevstack.types.scene import SceneEstimate
 
 _LOG = logging.getLogger(__name__)
 _EXPECTED = (DatasetError, OSError, RuntimeError, ValueError)
 """What a captioner may fail with on a frame: no model, no memory, no usable answer. All else is a fault of ours."""
 
 
-class LiveCues:
-    """Gives each frame the newest finished cue of its drive, and describes frames meanwhile.
+class NoCueError(ValueError):
+    """An answer that is no cue, such as an empty or a foreign one.
 
     Args:
-        describe: Makes the cue of a frame; None where it has nothing to say. It runs on another thread than the caller.
+        fault: Its name, to count it by.
+        message: What is wrong, with the frame.
     """
 
-    def __init__(self, describe: Callable[[Frame], Cue | None]) -> None:
+    def __init__(self, fault: str, message: str) -> None:
+        super().__init__(message)
+        self.fault = fault
+
+
+class LiveCues:
+    """Describes frames on a thread of its own, and gives the newest cue that is finished.
+
+    Args:
+        describe: Makes the cue of a frame, given what the model has found in it; None where it has nothing to say. It
+            runs on another thread than the caller. `cue_maker.CueMaker` is one.
+    """
+
+    def __init__(self, describe: Callable[[Frame, SceneEstimate], Cue | None]) -> None:
         self.faults: Counter[str] = Counter()
-        """Failures of the captioner, by kind: each is a frame that the stack drove on without a new cue."""
+        """Failures of the captioner, by name: each is a frame that the stack drove on without a new cue."""
         self._describe = describe
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._waiting: Frame | None = None
+        self._waiting: tuple[Frame, SceneEstimate] | None = None
         self._is_busy = self._is_closed = False
         self._drive = 0
         self._cue: Cue | None = None
         self._failure: BaseException | None = None
 
-    def __call__(self, frame: Frame) -> Cue | None:
-        """The newest cue of this drive that is finished, or None; the frame is described next. Never waits.
+    def newest(self) -> Cue | None:
+        """The newest cue of this drive that is finished, or None. Never waits."""
+        with self._changed:
+            return self._cue
+
+    def offer(self, frame: Frame, estimate: SceneEstimate) -> None:
+        """Have this frame described next, in place of one that still waits. Never waits itself.
 
         Raises:
             ValueError: it is closed already. What the captioner could not expect to fail with is raised here as well.
@@ -52,9 +73,8 @@ class LiveCues:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="live cues", daemon=True)
                 self._thread.start()
-            self._waiting = frame
+            self._waiting = frame, estimate
             self._changed.notify_all()
-            return self._cue
 
     def reset(self) -> None:
         """A new drive begins: no cue of the old one is given any more, not even one that is still being made."""
@@ -86,10 +106,12 @@ class LiveCues:
 
     def _work(self) -> None:
         while (taken := self._next_frame()) is not None:
-            frame, drive = taken
+            frame, estimate, drive = taken
             cue = None
             try:
-                cue = self._cue_of(frame)
+                cue = self._cue_of(frame, estimate)
+            except NoCueError as error:
+                self._count(error.fault, str(error))
             except _EXPECTED as error:
                 self._count(type(error).__name__, f"frame {frame.token} is not described: {error}")
             except BaseException as error:  # handed to the caller: a thread that dies in silence looks like no cues
@@ -102,17 +124,17 @@ class LiveCues:
                 if self._failure is not None:
                     return
 
-    def _next_frame(self) -> tuple[Frame, int] | None:
+    def _next_frame(self) -> tuple[Frame, SceneEstimate, int] | None:
         """Wait for a frame to describe; None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting is not None or self._is_closed)
             if self._is_closed or self._waiting is None:
                 return None
-            frame, self._waiting, self._is_busy = self._waiting, None, True
-            return frame, self._drive
+            (frame, estimate), self._waiting, self._is_busy = self._waiting, None, True
+            return frame, estimate, self._drive
 
-    def _cue_of(self, frame: Frame) -> Cue | None:
-        cue = self._describe(frame)
+    def _cue_of(self, frame: Frame, estimate: SceneEstimate) -> Cue | None:
+        cue = self._describe(frame, estimate)
         if cue is not None and cue.frame_token != frame.token:
             self._count("another frame", f"the cue for frame {frame.token} is of frame {cue.frame_token}")
             return None
