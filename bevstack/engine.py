@@ -119,8 +119,7 @@ class Session:
         if frame.scene_name != self._scene_name or self._goes_back(frame):
             self.reset()
             self._scene_name = frame.scene_name
-        frame = replace(frame, annotations=None)
-        frame = replace(frame, cue=self._cue_of(frame))
+        frame = replace(frame, annotations=None, cue=self._cue_of(frame))
         batch, _ = collate([frame], self.camera_names, self.image_size)
         batch = batch.to(self.device)
         if frame.timestamp_us != self._timestamp_us:
@@ -135,6 +134,8 @@ class Session:
             estimate = replace(estimate, motion=ways)
         if self.planner is not None:
             estimate = replace(estimate, plan=self._plan(self.planner, estimate, frame))
+        if isinstance(self.cues, LiveCues) and self.model.language is not None:
+            self.cues.offer(frame, estimate)
         self._timestamp_us = frame.timestamp_us
         self._num_steps += 1
         return estimate
@@ -148,7 +149,7 @@ class Session:
         """The cue that the model is given with a frame; one that cannot be used is named and counted."""
         if self.model.language is None or self.cues == "none":
             return None
-        cue = self.cues(frame) if isinstance(self.cues, LiveCues) else frame.cue
+        cue = self.cues.newest() if isinstance(self.cues, LiveCues) else frame.cue
         if cue is None:
             return None
         age_s = (frame.timestamp_us - cue.timestamp_us) * 1e-6

@@ -1,8 +1,8 @@
 """Cues while driving: a captioner on a thread of its own, and the newest cue that it has finished.
 
-A captioner takes longer than a frame lasts. It always gets the newest frame when it has finished one, frames in between
-are never described, and the stack never waits: what it gets is a cue of some time ago, whose age the model is told. With
-each frame goes what the model has found in it, so that a caption can be held against that.
+A captioner takes longer than a frame lasts. It always gets the newest frame when it has finished one, frames in
+between are never described, and the stack never waits: what it gets is a cue of some time ago, whose age the model is
+told. With each frame goes what the model has found in it, so that a caption can be held against that.
 """
 
 import logging
