@@ -8,8 +8,8 @@ network part of the answer (`evaluation/planning/ego_future.py`).
 The place on the route is found anew in every frame, from position and heading: a route may cross itself or come back on
 the other side of the road. Where it passes the same lane twice in the same direction, the first time is taken.
 
-A route of nuScenes ends some 50 m after the last pose of its scene. Beyond 50 m ahead, the number of waypoints that are
-left would therefore tell how far the vehicle still drives; `LOOK_AHEAD_M` of real data should not be raised.
+A route of nuScenes ends some 50 m after the last pose of its scene. A look-ahead beyond that would see its end come
+near and so tell a network how far the vehicle still drives: `LOOK_AHEAD_M` stays below.
 """
 
 from pathlib import Path
@@ -22,7 +22,7 @@ from bevstack.geometry.transforms import rigid_inverse, transform_points
 from bevstack.types.errors import DatasetError
 from bevstack.types.trajectory import ROUTE_STEP_M, Route, RouteCommand
 
-LOOK_AHEAD_M = 60.0
+LOOK_AHEAD_M = 50.0
 ROUTE_WAYPOINTS = round(LOOK_AHEAD_M / ROUTE_STEP_M)
 """Waypoints of a route of full length."""
 MAX_OFFSET_M = 10.0
