@@ -185,8 +185,15 @@ def believe(
     )
 
 
-def believe_annotations(frame: Frame, *, picture_size: ImageSize | None = None) -> Belief:
+def believe_annotations(
+    frame: Frame, *, picture_size: ImageSize | None = None, min_points: int = 0
+) -> Belief:  # fmt: skip
     """What a perfect perception would believe: an upper bound, and marked as one.
+
+    Args:
+        frame: With annotations.
+        picture_size: Of the pictures on disk; by default those of the frame are whole.
+        min_points: Objects with fewer LiDAR points are left out: what no sensor sees, nobody speaks of.
 
     Raises:
         ValueError: the frame has no annotations.
@@ -205,6 +212,7 @@ def believe_annotations(frame: Frame, *, picture_size: ImageSize | None = None) 
             views=views[row],
         )
         for row in range(len(truth.boxes))
+        if truth.num_lidar_points[row] >= min_points
     ]
     return Belief(
         token=frame.token,

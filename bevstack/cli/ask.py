@@ -16,6 +16,9 @@ _EPILOG = """examples:
   bevstack ask predictions.parquet "why did it brake?" --data worlds/val --scene scene-9000
   bevstack ask eval/val "what should the driver look at?" --data worlds/val --json answers.json
   bevstack ask demo --drivelm test_eval.json --objects train.json --data drivelm --json submission.json
+  bevstack ask demo --command "stop behind the white car" --data worlds/val --scene scene-9000 --frame 7
+  bevstack ask demo --measure-commands 3 --data worlds/val --limit 20
+  bevstack ask demo --talk2car val_commands.json --data /data/nuscenes --version v1.0-trainval --split val
   bevstack ask "is there a pedestrian on the left?" --data worlds/val --from-annotations
 
 RUN is a file of predictions, a folder of 'bevstack eval' with one in it, or a checkpoint, which then runs on the frame
@@ -28,6 +31,11 @@ the challenge and scores it where the file has tags. Key frames are looked up in
 --objects, a training file that names the pictures, ROOT only needs samples/: a model then sees the pictures with a
 nominal rig, and --from-annotations takes the key objects of that file.
 
+--command finds the object that a command refers to, with the runners-up and their reasons, and the stop or route goal
+that follows. --measure-commands makes N commands a frame over the ground truth of a world, each about an object that
+its words describe uniquely, and counts how often the right one is found. --talk2car does the same on the real commands
+of that data set (AP50 of the 2D box, where ROOT has their frames; what the file alone allows, without --data).
+
 Answers never rest on ground truth, but with --from-annotations, which marks them as an upper bound.
 """
 
@@ -35,11 +43,17 @@ Answers never rest on ground truth, but with --from-annotations, which marks the
 def run(arguments: list[str]) -> int:
     """Answer."""
     args = _parser().parse_args(arguments)
+    if args.talk2car is not None:
+        return _talk2car(args)
     if args.data is None:
         raise ValueError("--data ROOT is missing: answers need the pictures and poses of the data set")
     name, question = _words(args)
     if args.drivelm is not None:
         return _drivelm(args, name or question)
+    if args.command is not None:
+        return _command(args, name or question)
+    if args.measure_commands is not None:
+        return _measure_commands(args, name or question)
     if question is None:
         raise ValueError('ask something: bevstack ask RUN "how many cars are ahead?" --data ROOT')
     return _question(args, name, question)
@@ -65,6 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--objects", metavar="FILE", type=Path, help="with --drivelm: training file with its key frames"
     )
+    parser.add_argument("--command", metavar="TEXT", help="understand a command instead of a question")
+    parser.add_argument("--measure-commands", metavar="N", type=int, help="accuracy over N made commands a frame")
+    parser.add_argument("--talk2car", metavar="FILE", type=Path, help="accuracy over the commands of this file")
     parser.add_argument("--from-annotations", action="store_true", help="answer from ground truth: an upper bound")
     parser.add_argument("--device", metavar="D", help="where a model runs (default: a GPU where there is one)")
     parser.add_argument("--json", metavar="OUT", type=Path, help="write the answers to this file")
@@ -151,6 +168,64 @@ def _key_frame_beliefs(args: argparse.Namespace, name: str | None) -> "Callable[
 
     device = choose_device(args.device)
     return picture_beliefs(open_checkpoint(name), key_frames, args.data, device, args.min_score)
+
+
+def _command(args: argparse.Namespace, name: str | None) -> int:
+    from bevstack.asking.drive import frames_asked
+    from bevstack.asking.goals import understand
+    from bevstack.cli.ask_table import command_lines, command_record
+
+    asked = _open(args, name)
+    records = []
+    for token in frames_asked(asked.beliefs, args.scene, args.frame, args.limit):
+        understood = understand(args.command, asked.beliefs.belief(token))
+        print(command_lines(token, understood))
+        records.append({"sample_token": token, **command_record(understood)})
+    _write(args, {"run": asked.name, "command": args.command, "understood": records})
+    return 0
+
+
+def _measure_commands(args: argparse.Namespace, name: str | None) -> int:
+    from bevstack.asking.made_commands import count_found
+    from bevstack.cli.ask_table import counts_table
+    from bevstack.evaluation.predict import spread
+
+    asked = _open(args, name)
+    frames = asked.beliefs.frames
+    tokens = [frames.token(index) for index in spread(len(frames), args.limit)]
+    counts = count_found(asked.beliefs, tokens, per_frame=args.measure_commands, oracle=args.from_annotations)
+    print(counts_table(counts, asked.name, len(tokens)))
+    content = {"run": asked.name, "frames": len(tokens), "oracle": args.from_annotations, "accuracy": counts.accuracy}
+    _write(args, {**content, "commands": counts.num_commands, "by_kind": counts.by_kind})
+    return 0
+
+
+def _talk2car(args: argparse.Namespace) -> int:
+    from bevstack.asking.talk2car import AP_IOU, choose_among_referred, class_accuracy, read_commands, referred_iou
+
+    commands = read_commands(args.talk2car)
+    right, known = class_accuracy(commands)
+    choice = choose_among_referred(commands)
+    print(
+        f"{len(commands)} commands; class of the referred object read right: {right} of {known} ({right / known:.1%})"
+    )
+    chance = choice.by_chance / max(1, choice.num_commands)
+    share = choice.num_right / max(1, choice.num_commands)
+    among = f"{share:.1%} of {choice.num_commands} (chance {chance:.1%})  [oracle: from annotations]"
+    print(f"chosen among the objects referred to in its frame: {among}")
+    if args.data is None:
+        return 0
+    name, question = _words(args)
+    beliefs = _open(args, name or question).beliefs
+    tokens = {beliefs.frames.token(index) for index in range(len(beliefs.frames))}
+    present = [command for command in commands if command.sample_token in tokens]
+    if not present:
+        print(f"no frame of these commands is in {args.data}: AP50 is not measured")
+        return 0
+    overlaps = [referred_iou(command, beliefs.belief(command.sample_token)) for command in present]
+    hits = sum(overlap >= AP_IOU for overlap in overlaps)
+    print(f"AP50 {hits / len(present):.3f}, mean IoU {sum(overlaps) / len(present):.3f} over {len(present)} commands")
+    return 0
 
 
 def _write(args: argparse.Namespace, content: dict[str, Any]) -> None:
