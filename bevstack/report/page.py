@@ -16,6 +16,7 @@ from bevstack.evaluation.dense.frame_counts import MATCH_DISTANCE_M
 from bevstack.report.charts import Line, line_chart
 from bevstack.report.content import ReportContent
 from bevstack.report.dense_tasks import dense_sections, ground_kinds
+from bevstack.report.other_tasks import other_sections
 
 CLASS_COLOURS = {
     "car": "#4ea1ff",
@@ -65,6 +66,7 @@ def render(content: ReportContent) -> str:
         result=result,
         has_boxes="nds" in result,
         dense=dense_sections(content.metrics, _OBJECT_RGB),
+        others=other_sections(content.metrics),
         classes=[(name, name.replace("_", " "), CLASS_COLOURS[name]) for name in DETECTION_CLASSES],
         errors=list(_ERROR_UNITS.items()),
         error_titles=_ERROR_TITLES,
