@@ -28,6 +28,9 @@ from bevstack.types.errors import DatasetError
 
 PERIOD_US = 500_000
 ORIGIN = (601.3, 1642.7)
+RECORDED = json.loads((Path(__file__).parent / "devkit_scores.json").read_text())
+"""What the devkit says of some `random_scenes`, by seed: curves of the annotated classes, and the summary. Slow tests ask
+the devkit itself."""
 Row = tuple[int, str, float, float, str, float]
 """Sample, identity, x, y, class, score."""
 
@@ -153,9 +156,9 @@ def devkit_scores(
 
 
 def assert_equal_to_devkit(ours: TrackingScores, curves: dict[str, Any], summary: dict[str, Any]) -> None:
-    for name in TRACKING_CLASSES:
-        for figure, expected in curves[name].items():
-            values = np.array(ours.curves[name][figure], np.float64)
+    for name, of_class in curves.items():
+        for figure, said in of_class.items():
+            values, expected = (np.array(each, np.float64) for each in (ours.curves[name][figure], said))
             if figure == "motp":
                 np.testing.assert_allclose(values, expected, atol=1e-9, rtol=0, err_msg=f"{name} {figure}")
             else:
@@ -163,7 +166,7 @@ def assert_equal_to_devkit(ours: TrackingScores, curves: dict[str, Any], summary
     for figure in METRICS:
         value, expected = ours.overall[figure], summary[figure]
         if value is None:
-            assert np.isnan(expected) or (figure in SUMMED and expected == 0)
+            assert expected is None or np.isnan(expected) or (figure in SUMMED and expected == 0)
         else:
             assert value == pytest.approx(expected, abs=1e-9)
 
@@ -175,14 +178,17 @@ def quiet() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_random_scenes_score_what_the_devkit_says(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    truth, predictions = random_scenes(seed)
-    assert_equal_to_devkit(score(predictions, truth), *devkit_scores(truth, predictions, monkeypatch))
+@pytest.mark.parametrize("seed", sorted(RECORDED, key=int))
+def test_random_scenes_score_what_the_devkit_said(seed: str) -> None:
+    truth, predictions = random_scenes(int(seed))
+    ours, recorded = score(predictions, truth), RECORDED[seed]
+    assert_equal_to_devkit(ours, recorded["curves"], recorded["summary"])
+    others = set(TRACKING_CLASSES) - set(recorded["curves"])
+    assert all(value is None for name in others for value in ours.classes[name].values())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3, 40))
+@pytest.mark.parametrize("seed", range(40))
 def test_many_random_scenes_score_what_the_devkit_says(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     truth, predictions = random_scenes(seed)
     assert_equal_to_devkit(score(predictions, truth), *devkit_scores(truth, predictions, monkeypatch))
