@@ -1,7 +1,8 @@
-"""What a forecast costs: found agents are matched to annotated objects, and of each agent's modes only the best learns.
+"""What a forecast costs: found agents are matched to annotated objects, and of each agent's ways only the best learns.
 
 Winner takes all (Gupta et al., Social GAN, CVPR 2018, section 3.4, "variety loss"): the mode that comes nearest is
-drawn to the truth, and its probability is raised. Letters: B frames, A agents, K modes, T steps, P matched pairs.
+drawn to the truth. Probabilities learn how near each mode comes, so that modes that are equally good (all of them,
+where an object stands) need not be told apart. Letters: B frames, A agents, K modes, T steps, P matched pairs.
 """
 
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from bevstack.types.context import Agents
 
 _HUBER_M = 1.0
 """Distance beyond which an error counts linearly."""
+_TEMPERATURE_M = 0.5
+"""A mode that is farther off by so much should be less probable by a factor of e."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,18 +85,19 @@ def best_mode_terms(
     trajectories_ego: Float[Tensor, "P K T 2"], logits: Float[Tensor, "P K"], future_ego: Float[Tensor, "P T 2"]
 ) -> dict[str, Float[Tensor, ""]]:
     """Terms "displacement" (Huber, in metres, of the best mode's distance over the known steps) and "mode" (cross
-    entropy of the best mode), means over agents; zero, with gradients, where there are none.
+    entropy with a softmax of how near the modes come), means over agents; zero, with gradients, where there are none.
     """
     is_known = future_ego.isfinite().all(-1)  # (P, T)
     wanted = torch.where(is_known[..., None], future_ego, 0.0)[:, None]
     squared = (trajectories_ego - wanted).square().sum(-1)  # (P, K, T)
     distance = squared.clamp_min(1e-12).sqrt()
     share = (is_known / is_known.sum(-1, keepdim=True).clamp_min(1))[:, None]
-    best = (distance.detach() * share).sum(-1).argmin(dim=1)
+    mean_distance = (distance.detach() * share).sum(-1)  # (P, K)
+    best = mean_distance.argmin(dim=1)
     huber = torch.where(distance < _HUBER_M, squared / (2 * _HUBER_M), distance - _HUBER_M / 2)
     of_best = (huber * share).sum(-1).gather(1, best[:, None])
     count = max(len(best), 1)
     return {
         "displacement": of_best.sum() / count,
-        "mode": F.cross_entropy(logits, best, reduction="sum") / count,
+        "mode": F.cross_entropy(logits, (-mean_distance / _TEMPERATURE_M).softmax(dim=1), reduction="sum") / count,
     }

@@ -59,11 +59,20 @@ def test_only_the_best_mode_is_drawn_to_the_truth_and_its_probability_raised() -
     modes = torch.tensor([[[[3.0, 4.0], [3.0, 4.0]], [[0.0, 0.5], [0.6, 0.8]]]], requires_grad=True)
     logits = torch.zeros(1, 2, requires_grad=True)
     terms = best_mode_terms(modes, logits, truth)
-    assert float(terms["displacement"]) == pytest.approx((0.5**2 / 2 + 0.5) / 2)
-    assert float(terms["mode"]) == pytest.approx(math.log(2))
+    assert float(terms["displacement"].detach()) == pytest.approx((0.5**2 / 2 + 0.5) / 2)
+    assert float(terms["mode"].detach()) == pytest.approx(math.log(2))
     (terms["displacement"] + terms["mode"]).backward()
     assert not modes.grad[0, 0].any() and modes.grad[0, 1].any()
     assert logits.grad[0, 1] < 0 < logits.grad[0, 0]
+
+
+def test_modes_that_come_equally_near_are_to_be_equally_probable_and_farther_ones_less() -> None:
+    modes = torch.tensor([0.0, 0.0, 0.5]).view(1, 3, 1, 1).expand(1, 3, 4, 2) * torch.tensor([1.0, 0.0])
+    wanted = torch.tensor([[0.0, 0.0, -1.0]])  # half a metre farther: less probable by a factor of e
+    logits = wanted.clone().requires_grad_()
+    term = best_mode_terms(modes, logits, torch.zeros(1, 4, 2))["mode"]
+    term.backward()
+    torch.testing.assert_close(logits.grad, torch.zeros(1, 3), atol=1e-5, rtol=0)
 
 
 def test_unknown_steps_do_not_count() -> None:
@@ -71,7 +80,7 @@ def test_unknown_steps_do_not_count() -> None:
     truth[0, 1] = torch.nan
     modes = torch.tensor([[[[0.0, 2.0], [900.0, 900.0]]]], requires_grad=True)
     terms = best_mode_terms(modes, torch.zeros(1, 1), truth)
-    assert float(terms["displacement"]) == pytest.approx(1.5)
+    assert float(terms["displacement"].detach()) == pytest.approx(1.5)
     terms["displacement"].backward()
     assert modes.grad.isfinite().all() and not modes.grad[0, 0, 1].any()
 
