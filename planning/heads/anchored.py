@@ -23,16 +23,15 @@ from bevstack.planning.expert import Expert
 from bevstack.planning.heads.anchor_features import AnchorFeatures, look_up
 from bevstack.planning.heads.anchor_targets import RULES, distance_to_expert, rule_targets, soft_choice
 from bevstack.planning.heads.conditions import Conditions
+from bevstack.planning.heads.proposals import proposals_of
 from bevstack.planning.heads.refinement import Refiner, RegressionRefiner
 from bevstack.planning.heads.scene_tokens import AnchorLayer, SceneTokens
-from bevstack.planning.path_motion import headings_along, speeds_along
 from bevstack.planning.vehicle import NUSCENES_VEHICLE, VehicleParams
 from bevstack.planning.vocabulary import Vocabulary
 from bevstack.types.batch import Batch, Labels
 from bevstack.types.bev import BevGrid
 from bevstack.types.context import SceneContext
 from bevstack.types.scene import PlanProposals
-from bevstack.types.trajectory import FUTURE_STEP_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,19 +179,7 @@ class AnchoredPlanner(nn.Module):
         best = scores.topk(min(self.num_modes, scores.shape[1]), dim=1)
         frames = torch.arange(len(scores), device=scores.device)[:, None]
         points = output.refined[frames, best.indices]
-        headings = headings_along(points)
-        speeds = speeds_along(points, headings, FUTURE_STEP_S)
-        poses = torch.cat((points, headings[..., None]), dim=-1)
-        return [
-            PlanProposals(
-                poses_ego=frame_poses.cpu().numpy(),
-                speeds_mps=frame_speeds.cpu().numpy(),
-                scores=frame_scores.cpu().numpy(),
-                dt_s=FUTURE_STEP_S,
-                planner="anchored",
-            )
-            for frame_poses, frame_speeds, frame_scores in zip(poses, speeds, best.values, strict=True)
-        ]
+        return proposals_of(points, best.values, "anchored")
 
     def _to_refine(self, scores: Float[Tensor, "B V"]) -> Int[Tensor, "B R"]:
         """All anchors in training; when driving the best of them."""

@@ -26,8 +26,8 @@ from bevstack.planning.costs import RuleCosts, Surroundings
 from bevstack.planning.expert import Expert
 from bevstack.planning.footprint import placed
 from bevstack.planning.heads.conditions import Conditions, route_command, route_target
+from bevstack.planning.heads.proposals import proposals_of
 from bevstack.planning.obstacle_raster import occupancy_raster, rectangles_at_velocity, rectangles_of_labels
-from bevstack.planning.path_motion import headings_along, speeds_along
 from bevstack.planning.sampling import TrajectorySampler
 from bevstack.types.batch import Batch, Labels
 from bevstack.types.bev import BevGrid
@@ -195,19 +195,7 @@ class CostVolumePlanner(nn.Module):
         others = output.poses[frames, cheapest.indices][..., :2][:, :count]
         points = torch.cat((output.refined.float()[:, None], others), dim=1)
         scores = -torch.cat((cheapest.values[:, :1], cheapest.values[:, :count]), dim=1)
-        headings = headings_along(points)
-        speeds = speeds_along(points, headings, FUTURE_STEP_S)
-        poses = torch.cat((points, headings[..., None]), dim=-1)
-        return [
-            PlanProposals(
-                poses_ego=frame_poses.cpu().numpy(),
-                speeds_mps=frame_speeds.cpu().numpy(),
-                scores=frame_scores.cpu().numpy(),
-                dt_s=FUTURE_STEP_S,
-                planner="cost_volume",
-            )
-            for frame_poses, frame_speeds, frame_scores in zip(poses, speeds, scores, strict=True)
-        ]
+        return proposals_of(points, scores, "cost_volume")
 
     def _speed(self, guess: Float[Tensor, " B"], batch: Batch) -> Float[Tensor, " B"]:
         """The speed at which half of the candidates start."""

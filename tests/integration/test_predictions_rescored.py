@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures.predicted_samples import assert_same
 from fixtures.training_runs import SMALL
 from fixtures.worlds import tiny_preset
 
@@ -19,12 +20,29 @@ from bevstack.sim.make import make_worlds
 
 pytestmark = pytest.mark.slow
 
+TASKS = ("detection", "tracking", "found_motion", "planning", "map", "occupancy")
+"""What a model without a second stage says, with all that runs around it."""
+PROTOCOLS = {
+    "det/nusc-cvpr19",
+    "track/nusc-2020",
+    "motion/epa-uniad",
+    "motion/epa-vad",
+    "plan/uniad",
+    "plan/stp3",
+    "plan/vad",
+    "plan/polygon",
+    "plan/boundary",
+    "map/bevfusion-iou",
+    "occ/occ3d-miou",
+    "occ/rayiou",
+}
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("rescored") / "world"
     make_worlds(
-        root, scenes=1, seed=3, preset=tiny_preset(), keyframes_per_scene=2, occupancy=("occ3d",), show_progress=False
+        root, scenes=2, seed=3, preset=tiny_preset(), keyframes_per_scene=3, occupancy=("occ3d",), show_progress=False
     )
     return root
 
@@ -42,6 +60,20 @@ def evaluated(world: Path, weights: Path, tmp_path_factory: pytest.TempPathFacto
     words = ["--checkpoint", str(weights), "--data", str(world), "--device", "cpu", "--frames", "1"]
     assert main(["eval", *words, "--out", str(out)]) == 0
     return out
+
+
+def test_two_processes_write_what_one_writes(world: Path, weights: Path, evaluated: Path, tmp_path: Path) -> None:
+    words = ["--checkpoint", str(weights), "--data", str(world), "--device", "cpu", "--frames", "1"]
+    assert main(["eval", *words, "--out", str(tmp_path), "--processes", "2"]) == 0
+    one, two = (
+        json.loads((folder / "metrics.json").read_text())["results"]["fusion"] for folder in (evaluated, tmp_path)
+    )
+    assert one.pop("seconds_per_frame") > 0 and two.pop("seconds_per_frame") > 0
+    assert two == one
+    assert_same(*(PredictionStore(folder / "predictions_fusion.parquet").read() for folder in (evaluated, tmp_path)))
+    submissions = [json.loads((folder / "submission_fusion.json").read_text()) for folder in (evaluated, tmp_path)]
+    assert submissions[0] == submissions[1]
+    assert not list(tmp_path.glob(".predictions*"))
 
 
 def scores(world: Path, file: Path, out: Path) -> dict:
@@ -62,10 +94,9 @@ def test_all_tasks_of_a_checkpoint_score_the_same_from_the_store_beside_its_metr
     assert own.pop("seconds_per_frame") > 0
     store = evaluated / "predictions_fusion.parquet"
     assert scores(world, store, tmp_path / "again") == own
-    for task in ("map", "occupancy"):
-        assert own[task], f"{task} has labels and was scored"
+    assert set(own["protocols"]) >= PROTOCOLS
     said = PredictionStore(store)
-    assert said.tasks == ("detection", "tracking", "map", "occupancy")
+    assert said.tasks == TASKS
     assert said.meta.model["weights_sha256"] == metrics["checkpoint"]["weights_sha256"]
     assert said.meta.data["hash"] == metrics["data"]["hash"] and "m3net" in said.meta.config
     assert set(own["protocols"]) <= set(said.description["protocols"])
@@ -74,9 +105,12 @@ def test_all_tasks_of_a_checkpoint_score_the_same_from_the_store_beside_its_metr
 def test_official_files_of_every_task_score_the_same(world: Path, evaluated: Path, tmp_path: Path) -> None:
     own = json.loads((evaluated / "metrics.json").read_text())["results"]["fusion"]
     store = str(evaluated / "predictions_fusion.parquet")
-    boxes = {name: value for name, value in own.items() if name not in ("map", "occupancy", "seconds_per_frame")}
+    others = ("tracking", "motion", "planning", "map", "occupancy", "seconds_per_frame")
+    boxes = {name: value for name, value in own.items() if name not in others}
     for task, expected in (
         ("detection", boxes),
+        ("tracking", {"tracking": own["tracking"]}),
+        ("planning", {"planning": own["planning"]}),
         ("map", {"map": own["map"]}),
         ("occupancy", {"occupancy": own["occupancy"]}),
     ):
@@ -95,11 +129,12 @@ def test_predict_writes_the_same_predictions_as_eval(
     out = tmp_path / "predictions.parquet"
     words = ["--checkpoint", str(weights), "--data", str(world), "--device", "cpu", "--out", str(out)]
     assert main(["predict", *words]) == 0
-    assert "detection, tracking, map, occupancy of 2 of 2 samples" in capsys.readouterr().out
+    assert f"{', '.join(TASKS)} of 6 of 6 samples" in capsys.readouterr().out
     one, other = PredictionStore(out).read(), PredictionStore(evaluated / "predictions_fusion.parquet").read()
     for a, b in zip(one.map, other.map, strict=True):
         assert (a.probabilities == b.probabilities).all()
     assert (one.detection.translation == other.detection.translation).all()
+    assert (one.planning.poses == other.planning.poses).all()
 
 
 def test_the_lines_of_the_map_as_a_file_are_found_without_exception(world: Path, tmp_path: Path) -> None:
@@ -112,4 +147,4 @@ def test_the_lines_of_the_map_as_a_file_are_found_without_exception(world: Path,
         lines[token] = PredictedLines(lines=truth.lines, class_index=truth.class_index, scores=certain)
     write_map_lines(tmp_path / "lines.json", lines, {"use_camera": True})
     found = scores(world, tmp_path / "lines.json", tmp_path / "out")["map_lines"]["map/chamfer-ap"]
-    assert found["num_frames"] == 2 and found["mean_ap"] == 1.0
+    assert found["num_frames"] == 6 and found["mean_ap"] == 1.0

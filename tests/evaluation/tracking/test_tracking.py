@@ -29,8 +29,8 @@ from bevstack.types.errors import DatasetError
 PERIOD_US = 500_000
 ORIGIN = (601.3, 1642.7)
 RECORDED = json.loads((Path(__file__).parent / "devkit_scores.json").read_text())
-"""What the devkit says of some `random_scenes`, by seed: curves of the annotated classes, and the summary. Slow tests ask
-the devkit itself."""
+"""What the devkit says of some `random_scenes`, by seed: curves of the annotated classes, and the summary. Slow tests
+ask the devkit itself."""
 Row = tuple[int, str, float, float, str, float]
 """Sample, identity, x, y, class, score."""
 
