@@ -36,6 +36,8 @@ that follows. --measure-commands makes N commands a frame over the ground truth 
 its words describe uniquely, and counts how often the right one is found. --talk2car does the same on the real commands
 of that data set (AP50 of the 2D box, where ROOT has their frames; what the file alone allows, without --data).
 
+--vlm gives the pictures and what was perceived to a vision-language model; without it, fixed rules answer.
+
 Answers never rest on ground truth, but with --from-annotations, which marks them as an upper bound.
 """
 
@@ -82,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--command", metavar="TEXT", help="understand a command instead of a question")
     parser.add_argument("--measure-commands", metavar="N", type=int, help="accuracy over N made commands a frame")
     parser.add_argument("--talk2car", metavar="FILE", type=Path, help="accuracy over the commands of this file")
+    parser.add_argument("--vlm", metavar="NAME", help="let this model of the Hugging Face hub (or folder) answer")
     parser.add_argument("--from-annotations", action="store_true", help="answer from ground truth: an upper bound")
     parser.add_argument("--device", metavar="D", help="where a model runs (default: a GPU where there is one)")
     parser.add_argument("--json", metavar="OUT", type=Path, help="write the answers to this file")
@@ -113,7 +116,13 @@ def _open(args: argparse.Namespace, name: str | None) -> "AskedRun":
 
 
 def _answerer(args: argparse.Namespace, otherwise: "Answerer") -> "Answerer":
-    return otherwise
+    """The answerer without a language model, or one around it."""
+    if args.vlm is None:
+        return otherwise
+    from bevstack.asking.language_model import open_language_model
+    from bevstack.evaluation.checkpoint import choose_device
+
+    return open_language_model(args.vlm, otherwise, choose_device(args.device))
 
 
 def _question(args: argparse.Namespace, name: str | None, question: str) -> int:

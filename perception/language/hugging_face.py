@@ -8,7 +8,7 @@ The processors of some chat models also read videos, and for that alone need tor
 for here: without torchvision the processor is put together from its picture and text halves.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,9 +73,14 @@ class HuggingFaceCaptioner:
             answers += [f"{view}{answer}" for answer in dict.fromkeys(found) if answer]
         return " ".join(answer if answer.endswith((".", "!", "?")) else f"{answer}." for answer in answers)
 
-    @torch.inference_mode()
     def _ask(self, image: Image.Image, question: str) -> str:
-        inputs = self._processor(images=[image], text=[self._prompt(question)], return_tensors="pt")
+        return self.ask([image], f"{self._prompts.role} {question}" if self.takes_instructions else question)
+
+    @torch.inference_mode()
+    def ask(self, images: Sequence[Image.Image], text: str) -> str:
+        """Its answer to any text about some pictures; models that take no instructions see the first one only."""
+        shown = list(images) if self.takes_instructions else list(images[:1])
+        inputs = self._processor(images=shown, text=[self._prompt(text, len(shown))], return_tensors="pt")
         inputs = inputs.to(self._device, self._model.dtype)  # floating-point tensors only change their dtype
         tokens = self._model.generate(**inputs, max_new_tokens=self._max_new_tokens, do_sample=False)
         asked = inputs["input_ids"]
@@ -85,11 +90,11 @@ class HuggingFaceCaptioner:
         answer = self._processor.batch_decode(tokens, skip_special_tokens=True)[0]
         return " ".join(answer.split())
 
-    def _prompt(self, question: str) -> str:
+    def _prompt(self, text: str, num_images: int) -> str:
         template = _chat_template(self._processor)
         if template is None:
-            return f"Question: {question} Answer:"
-        content = [{"type": "image"}, {"type": "text", "text": f"{self._prompts.role} {question}"}]
+            return f"Question: {text} Answer:"
+        content = [*({"type": "image"} for _ in range(num_images)), {"type": "text", "text": text}]
         return self._processor.tokenizer.apply_chat_template(
             [{"role": "user", "content": content}],
             chat_template=template,

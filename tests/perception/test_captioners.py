@@ -8,6 +8,7 @@ import pytest
 import torch
 from fixtures.scenes import empty_road, one_car_ahead, pedestrian_left, scene_of
 from fixtures.tiny_language_models import tiny_blip2, tiny_qwen2_vl, tiny_smolvlm
+from PIL import Image
 
 from bevstack.perception.language import efficientnet_lite, hub
 from bevstack.perception.language.captioner import Captioner
@@ -66,9 +67,12 @@ def test_other_cameras_than_the_front_one_are_named_in_the_text(saved_model: str
     assert captioner.caption(dataclasses.replace(one_car_ahead(), cameras=())) == ""
 
 
-def test_instructions_are_given_only_to_models_that_take_them(saved_model: str) -> None:
+def test_instructions_are_given_only_to_models_that_take_them(
+    saved_model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     captioner = HuggingFaceCaptioner(model=saved_model)
-    prompt = captioner._prompt("What is ahead?")
+    monkeypatch.setattr(captioner, "ask", lambda images, text: captioner._prompt(text, len(images)))
+    prompt = captioner._ask(Image.new("RGB", (8, 8)), "What is ahead?")
     assert ("windscreen" in prompt) == captioner.takes_instructions == ("blip2" not in saved_model)
     assert "What is ahead?" in prompt
 
