@@ -105,7 +105,7 @@ def test_the_whole_row_follows_from_the_file_of_an_evaluation(index, predicted, 
     row = json.loads((out / "metrics.json").read_text())["results"]["fusion"]
     kept = read_statistics(out / "scene_statistics.npz")
     tasks = kept.tasks["fusion"]
-    assert set(tasks) == {"tracking", "motion", "found_motion", "planning"}
+    assert set(tasks) == {"tracking", "motion", "named_motion", "found_motion", "planning"}
     for of_task in tasks.values():
         for protocol, numbers in of_task.numbers().items():
             assert json.loads(json.dumps(numbers)) == row[of_task.task][protocol]
