@@ -20,7 +20,6 @@ from bevstack.perception.language.captioner import FRONT_THREE, VIEW_OF_CAMERA, 
 from bevstack.perception.language.efficientnet_lite import INPUT_PX, imagenet_classifier
 from bevstack.perception.language.imagenet_names import imagenet_names
 from bevstack.perception.language.minilm import SentenceEncoder
-from bevstack.perception.language.prompts import NO_PROMPTS
 from bevstack.types.frame import CameraImage, Frame
 
 STATEMENTS = (
@@ -38,9 +37,11 @@ STATEMENTS = (
     "a building beside the road",
     "a tree beside the road",
     "a fence or a wall",
-    "a bridge over the road",
 )
 """What may be said, and nothing else."""
+
+STATEMENTS_VERSION = "statements-1"
+"""Travels with the cues; another list gets another version."""
 
 FOREIGN = ("a kitchen", "a dog", "food on a plate", "a portrait of a person", "a musical instrument")
 """What no street shows: a statement must fit clearly better than all of these."""
@@ -75,7 +76,7 @@ class ZeroShotCaptioner:
     """
 
     name = "zero-shot:efficientnet-lite0+all-MiniLM-L6-v2"
-    prompt_version = NO_PROMPTS
+    prompt_version = STATEMENTS_VERSION
 
     def __init__(
         self, *, cameras: tuple[str, ...] = FRONT_THREE, max_per_camera: int = MAX_PER_CAMERA, device: str = "cpu"
