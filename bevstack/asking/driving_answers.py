@@ -18,6 +18,7 @@ from bevstack.types.trajectory import RouteCommand
 _BRAKING_MPS2 = -0.3
 _TIME_GAP_S, _STANDSTILL_M = 1.5, 3.0
 """Distance that is kept to what is ahead: so many seconds of driving and so many metres."""
+_PLANNED_M = 50.0
 _TURN_RADIUS_M, _TURN_SPEED_MPS = 8.0, 4.0
 _MOST_IMPORTANT = 3
 
@@ -64,7 +65,7 @@ def causes_to_slow(belief: Belief) -> list[Cause]:
         what = f"the {spoken(conflict.thing.name)} {place(conflict.thing.bearing_deg)}"
         text = f"{what} would be on our way in {conflict.time_s:.1f} s"
         causes.append(Cause(text=text, thing=conflict.thing, grounds=(f"way ahead by {way.source}",)))
-    if leads and (lead := leads[0]).gap_m < max(2 * _STANDSTILL_M, _STANDSTILL_M + _keep_m(speed, lead.thing, way)):
+    if leads and (lead := leads[0]).gap_m < _heeded_m(belief, speed, lead.thing, way):
         slower = speed - _along_mps(lead.thing, way)
         needed = f", {slower**2 / (2 * max(lead.gap_m, 0.1)):.1f} m/s2 of braking needed" if slower > MOVING_MPS else ""
         doing = lead.thing.state if lead.thing.state not in ("unknown", "still") else "in the way"
@@ -199,6 +200,13 @@ def _along_mps(thing: Thing, way: Way) -> float:
     velocity = np.nan_to_num(np.asarray(thing.row[BoxIndex.VX :], np.float64))
     heading = way.pose_at(float(way.coordinates(thing.xy[None])[0, 0]))[2]
     return float(velocity @ [np.cos(heading), np.sin(heading)])
+
+
+def _heeded_m(belief: Belief, speed: float, thing: Thing, way: Way) -> float:
+    """Gap up to which what is ahead explains slowing down; a plan that slows down may look further than the rule."""
+    if belief.plan is not None and float(belief.plan.trajectory.speeds_mps[-1]) < speed - MOVING_MPS:
+        return _PLANNED_M
+    return max(2 * _STANDSTILL_M, _STANDSTILL_M + _keep_m(speed, thing, way))
 
 
 def _keep_m(speed: float, thing: Thing, way: Way) -> float:

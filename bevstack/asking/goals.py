@@ -140,7 +140,11 @@ def _goal(command: Command, found: list[Candidate], belief: Belief) -> tuple[Goa
     beside = abs(across) > 2.0
     if not beside and command.relation in ("next_to", "at", None) or command.action == "yield":
         along = near - STOP_GAP_M - FRONT_M  # it stands on the way, or is to go first
-    pulls = beside and (command.action == "park" or command.relation in ("behind", "in_front_of"))
+    pulls = (
+        beside
+        and thing.state != "moving"
+        and (command.action == "park" or command.relation in ("behind", "in_front_of"))
+    )
     return _stop(along, ("left" if across > 0 else "right") if pulls else None, way, belief, offset=across)
 
 

@@ -17,6 +17,7 @@ from bevstack.data.index import DatasetIndex, open_index
 from bevstack.data.nuscenes import NuScenesFrames
 from bevstack.engine import Session
 from bevstack.evaluation.detection.nuscenes import to_detections
+from bevstack.evaluation.full_session import PlannerChoice
 from bevstack.evaluation.modality import Modality, restrict
 from bevstack.evaluation.predictions.box_columns import BoxColumns
 from bevstack.evaluation.predictions.files import PredictionFile
@@ -143,6 +144,7 @@ def open_run(
     split: str | None = None,
     device: str | None = None,
     min_score: float = MIN_SCORE,
+    planner: PlannerChoice | None = None,
     from_annotations: bool = False,
 ) -> AskedRun:
     """Open what is to be asked.
@@ -155,6 +157,7 @@ def open_run(
         split: Split; by default the one that the file was made on, else the only one.
         device: Where a model runs.
         min_score: Objects below it are not spoken of.
+        planner: Who plans around a model that runs now; None is the model where it has learned to, else the rules.
         from_annotations: Use ground truth instead.
 
     Raises:
@@ -175,11 +178,11 @@ def open_run(
         frames = _frames_to_ask(root, index.version, split or (made_on if made_on in index.splits() else None))
         return AskedRun(beliefs=FileBeliefs(file, frames, min_score=min_score), name=str(path))
     from bevstack.evaluation.checkpoint import choose_device, open_checkpoint
-    from bevstack.perception.tracking.tracker import Tracker
+    from bevstack.evaluation.full_session import full_session
 
     checkpoint = open_checkpoint(run)
     (modality,) = checkpoint.modalities(None)
-    session = checkpoint.session(choose_device(device), Tracker())
+    session = full_session(checkpoint, choose_device(device), is_whole=True, planner=planner)
     frames = checkpoint.frames(root, version, split)
     return AskedRun(beliefs=ModelBeliefs(session, frames, modality, min_score=min_score), name=run)
 

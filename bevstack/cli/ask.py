@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--command", metavar="TEXT", help="understand a command instead of a question")
     parser.add_argument("--measure-commands", metavar="N", type=int, help="accuracy over N made commands a frame")
     parser.add_argument("--talk2car", metavar="FILE", type=Path, help="accuracy over the commands of this file")
+    parser.add_argument("--planner", choices=("rule", "learned", "none"), help="who plans around a checkpoint")
     parser.add_argument("--vlm", metavar="NAME", help="let this model of the Hugging Face hub (or folder) answer")
     parser.add_argument("--from-annotations", action="store_true", help="answer from ground truth: an upper bound")
     parser.add_argument("--device", metavar="D", help="where a model runs (default: a GPU where there is one)")
@@ -111,6 +112,7 @@ def _open(args: argparse.Namespace, name: str | None) -> "AskedRun":
         split=args.split,
         device=args.device,
         min_score=args.min_score,
+        planner=args.planner,
         from_annotations=args.from_annotations,
     )
 

@@ -14,6 +14,7 @@ from bevstack.asking.sources import open_run
 from bevstack.asking.talk2car import choose_among_referred, class_accuracy, iou, read_commands, referred_iou
 from bevstack.asking.way import FRONT_M
 from bevstack.cli.main import main
+from bevstack.planning.rule_planner import RulePlanner
 from bevstack.types.scene import Detections, SceneEstimate
 from bevstack.types.trajectory import Route, RouteCommand
 from tests.fixtures.scenes import scene_of
@@ -114,6 +115,24 @@ def test_stopping_behind_a_car_keeps_the_gap_to_its_rear() -> None:
     assert isinstance(goal, StopGoal) and goal.side is None
     assert goal.front_ego[0] == pytest.approx(30.0 - 4.6 / 2 - 2.0, abs=0.05)
     assert goal.along_m == pytest.approx(goal.front_ego[0] - FRONT_M)
+
+
+def test_the_rule_planner_stops_where_the_command_asks() -> None:
+    frame = scene_of([("car", 26.0, 0.0, 0.0, 0.0)])
+    belief = street([("car", 26.0, 0.0, 0.0, 0.0)])
+    goal = understand("stop behind the car", belief).goal
+    assert isinstance(goal, StopGoal) and belief.ego is not None
+    empty = SceneEstimate(token=frame.token, timestamp_us=frame.timestamp_us, detections=Detections.empty())
+    straight = Route(
+        command=RouteCommand.STRAIGHT, waypoints_ego=np.stack((np.arange(2.0, 60, 2), np.zeros(29)), 1),
+        speed_limit_mps=13.9,
+    )  # fmt: skip
+    planner = RulePlanner(horizon_s=7.0)
+    ego = replace(belief.ego, yaw_rate_radps=0.0)
+    free = planner.plan(empty, ego, straight).trajectory
+    obeyed = planner.plan(empty, ego, straight, stop_goal_ego=goal.front_ego).trajectory
+    assert free.poses_ego[-1, 0] + FRONT_M > goal.front_ego[0] + 5
+    assert goal.front_ego[0] - 4 < obeyed.poses_ego[-1, 0] + FRONT_M < goal.front_ego[0] + 0.5
 
 
 def test_parking_behind_a_car_at_the_kerb_pulls_over_to_its_row() -> None:
