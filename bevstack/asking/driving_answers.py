@@ -67,7 +67,8 @@ def causes_to_slow(belief: Belief) -> list[Cause]:
         causes.append(Cause(text=text, thing=conflict.thing, grounds=(f"way ahead by {way.source}",)))
     if leads and (lead := leads[0]).gap_m < _heeded_m(belief, speed, lead.thing, way):
         slower = speed - _along_mps(lead.thing, way)
-        needed = f", {slower**2 / (2 * max(lead.gap_m, 0.1)):.1f} m/s2 of braking needed" if slower > MOVING_MPS else ""
+        braking = max(0.0, slower) ** 2 / (2 * max(lead.gap_m, 0.1))
+        needed = f", {braking:.1f} m/s2 of braking needed" if braking >= 0.1 else ""
         doing = lead.thing.state if lead.thing.state not in ("unknown", "still") else "in the way"
         text = f"a {spoken(lead.thing.name)} is {doing} {lead.gap_m:.1f} m ahead of us"
         causes.append(Cause(text=text, thing=lead.thing, grounds=(f"gap {lead.gap_m:.1f} m{needed}",)))
@@ -128,9 +129,9 @@ def may_go(belief: Belief, query: Query) -> Answer:
     """Whether the way, or a turn, is free for the next seconds."""
     turn = query.turn or RouteCommand.STRAIGHT
     way = way_ahead(belief) if turn is RouteCommand.STRAIGHT else turning_way(turn)
-    speed = max(_own_speed(belief), _TURN_SPEED_MPS)
+    speed = max(_own_speed(belief), _TURN_SPEED_MPS) if turn is RouteCommand.STRAIGHT else _TURN_SPEED_MPS
     name = "go on" if turn is RouteCommand.STRAIGHT else f"turn {turn.value}"
-    conflict = first_conflict(belief, way, speed if turn is RouteCommand.STRAIGHT else _TURN_SPEED_MPS)
+    conflict = first_conflict(belief, way, speed)
     grounds = [f"way checked: {way.source}, at {speed:.1f} m/s"]
     if belief.route is not None:
         grounds.append(f"the route asks for: {belief.route.command.value}")

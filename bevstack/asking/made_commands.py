@@ -16,6 +16,7 @@ from bevstack.asking.colours import fit, shares_of
 from bevstack.asking.goals import understand
 from bevstack.asking.phrases import spoken
 from bevstack.asking.sources import Beliefs, native_size
+from bevstack.data.nuscenes import NuScenesFrames
 
 FOUND_M = 2.0
 """A predicted object this close to the annotated one is the same."""
@@ -85,7 +86,13 @@ def make_commands(truth: Belief, seed: int, count: int) -> list[MadeCommand]:
 
 
 def count_found(
-    beliefs: Beliefs, tokens: list[str], *, per_frame: int = 3, seed: int = 0, oracle: bool = False
+    beliefs: Beliefs,
+    tokens: list[str],
+    *,
+    per_frame: int = 3,
+    seed: int = 0,
+    oracle: bool = False,
+    truth_frames: NuScenesFrames | None = None,
 ) -> CommandCounts:
     """Top-1 accuracy of the resolver over made commands.
 
@@ -95,11 +102,16 @@ def count_found(
         per_frame: Commands in each.
         seed: Of the commands; the same for all systems that are to be compared.
         oracle: Resolve among the annotated objects instead: the bound of the resolver itself.
+        truth_frames: Where commands are made from, by default the frames of the beliefs. Models read pictures of
+            different sizes, and a colour is measured in pictures: give the same frames for all that are compared.
     """
+    frames = truth_frames or beliefs.frames
     num_perceived, right_of = 0, dict[str, list[bool]]()
     for token in tokens:
-        index = beliefs.frames.index_of(token)
-        truth = _truth(beliefs, index)
+        index = frames.index_of(token)
+        truth = believe_annotations(
+            frames[index], picture_size=native_size(frames.index), min_points=MIN_POINTS
+        )  # fmt: skip
         commands = make_commands(truth, seed + index, per_frame)
         if not commands:
             continue
@@ -121,11 +133,6 @@ def count_found(
 def is_same(found: Thing, target: Thing) -> bool:
     """Whether a perceived thing is the annotated one: same class, and centres within `FOUND_M`."""
     return found.name == target.name and float(np.hypot(*(found.xy - target.xy))) < FOUND_M
-
-
-def _truth(beliefs: Beliefs, index: int) -> Belief:
-    frame = beliefs.frames[index]
-    return believe_annotations(frame, picture_size=native_size(beliefs.frames.index), min_points=MIN_POINTS)
 
 
 def _is_visible(thing: Thing) -> bool:

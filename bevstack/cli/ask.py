@@ -198,13 +198,21 @@ def _command(args: argparse.Namespace, name: str | None) -> int:
 
 def _measure_commands(args: argparse.Namespace, name: str | None) -> int:
     from bevstack.asking.made_commands import count_found
+    from bevstack.asking.sources import open_run
     from bevstack.cli.ask_table import counts_table
     from bevstack.evaluation.predict import spread
 
     asked = _open(args, name)
     frames = asked.beliefs.frames
     tokens = [frames.token(index) for index in spread(len(frames), args.limit)]
-    counts = count_found(asked.beliefs, tokens, per_frame=args.measure_commands, oracle=args.from_annotations)
+    truth = open_run(None, args.data, version=args.version, split=frames.split, from_annotations=True).beliefs.frames
+    counts = count_found(
+        asked.beliefs,
+        tokens,
+        per_frame=args.measure_commands,
+        oracle=args.from_annotations,
+        truth_frames=truth,
+    )
     print(counts_table(counts, asked.name, len(tokens)))
     content = {"run": asked.name, "frames": len(tokens), "oracle": args.from_annotations, "accuracy": counts.accuracy}
     _write(args, {**content, "commands": counts.num_commands, "by_kind": counts.by_kind})
