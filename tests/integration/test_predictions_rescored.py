@@ -1,6 +1,7 @@
 """What a model wrote to files is scored from them to the same numbers, to the last digit, for every task."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from bevstack.cli.main import main
 from bevstack.data.index import open_index
 from bevstack.evaluation.dense.map_vectors import PredictedLines
 from bevstack.evaluation.dense.map_vectors_file import true_map_lines, write_map_lines
+from bevstack.evaluation.predictions.box_columns import BoxColumns
 from bevstack.evaluation.predictions.store import PredictionStore
 from bevstack.sim.make import make_worlds
 
@@ -70,10 +72,23 @@ def test_two_processes_write_what_one_writes(world: Path, weights: Path, evaluat
     )
     assert one.pop("seconds_per_frame") > 0 and two.pop("seconds_per_frame") > 0
     assert two == one
-    assert_same(*(PredictionStore(folder / "predictions_fusion.parquet").read() for folder in (evaluated, tmp_path)))
+    stored = [PredictionStore(folder / "predictions_fusion.parquet").read() for folder in (evaluated, tmp_path)]
+    assert_same(*(replace(each, tracking=None) for each in stored))
+    assert_same_tracks(*(each.tracking for each in stored))
     submissions = [json.loads((folder / "submission_fusion.json").read_text()) for folder in (evaluated, tmp_path)]
     assert submissions[0] == submissions[1]
     assert not list(tmp_path.glob(".predictions*"))
+
+
+def assert_same_tracks(one: BoxColumns | None, other: BoxColumns | None) -> None:
+    """The same boxes, joined to the same tracks in each scene of three frames; every process counts from 0."""
+    assert one is not None and other is not None and one.track_index is not None and other.track_index is not None
+    np.testing.assert_array_equal(one.translation, other.translation)
+    np.testing.assert_array_equal(one.score, other.score)
+    for scene in (0, 1):
+        own = one.sample_index // 3 == scene
+        pairs = set(zip(one.track_index[own].tolist(), other.track_index[own].tolist(), strict=True))
+        assert len(pairs) == len({first for first, _ in pairs}) == len({second for _, second in pairs})
 
 
 def scores(world: Path, file: Path, out: Path) -> dict:
