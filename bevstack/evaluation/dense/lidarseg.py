@@ -263,6 +263,6 @@ def _check_classes(prediction: np.ndarray) -> None:
         raise ValueError(f"class {prediction[at]} of point {at} is none of 1 to {_NUM_CLASSES - 1}")
 
 
-def _mean(values: np.ndarray) -> float | None:
+def _mean(values: np.ndarray | float) -> float | None:
     known = np.asarray(values)[~np.isnan(values)]
     return float(known.mean()) if known.size else None

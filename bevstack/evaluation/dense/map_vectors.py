@@ -246,8 +246,8 @@ def chamfer_distances(
     return distances
 
 
-def _mean(values: np.ndarray) -> float | None:
-    known = values[~np.isnan(values)]
+def _mean(values: np.ndarray | float) -> float | None:
+    known = np.asarray(values)[~np.isnan(values)]
     return float(known.mean()) if known.size else None
 
 

@@ -228,8 +228,8 @@ def score(counts: RayCounts, num_frames: int, *, protocol: str = PROTOCOL) -> Ra
     )
 
 
-def _mean(values: np.ndarray) -> float | None:
-    known = values[~np.isnan(values)]
+def _mean(values: np.ndarray | float) -> float | None:
+    known = np.asarray(values)[~np.isnan(values)]
     return float(known.mean()) if known.size else None
 
 
