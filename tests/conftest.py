@@ -12,9 +12,9 @@ import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-# Every annotated shape and dtype in these packages is checked while the tests run, and costs nothing otherwise. Not so in
-# the evaluation: it made its tests a fifth slower, and its records of samples and boxes (" S+1") name axes that no single
-# field has.
+# Every annotated shape and dtype in these packages is checked while the tests run, and costs nothing otherwise. Not so
+# in the evaluation: it made its tests a fifth slower, and its records of samples and boxes (" S+1") name axes that no
+# single field has.
 _HOOK = install_import_hook(
     [f"bevstack.{name}" for name in ("types", "geometry", "data", "perception", "fusion", "planning", "model")],
     "beartype.beartype",
