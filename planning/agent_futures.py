@@ -17,7 +17,7 @@ CHECK_STEP_S = 0.2
 CHECK_TIMES_S = CHECK_STEP_S * np.arange(41)
 """0 to 8 s: the longest plan and the braking after it."""
 
-_STANDING_CLASSES = ("traffic_cone", "barrier")
+STANDING_CLASSES = ("traffic_cone", "barrier")
 _STANDING_MPS = 0.3
 """Slower objects stand: measured velocities of parked cars are not exactly zero."""
 _MIN_CHORD_M = 0.5
@@ -197,7 +197,7 @@ def _paths(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Centres (F, T, 2), and how many steps of each are believed."""
     velocity = np.nan_to_num(rows[:, BoxIndex.VX :], nan=0.0, posinf=0.0, neginf=0.0)
-    standing = [DETECTION_CLASSES.index(name) for name in _STANDING_CLASSES]
+    standing = [DETECTION_CLASSES.index(name) for name in STANDING_CLASSES]
     stands = np.isin(class_index, standing) | (np.linalg.norm(velocity, axis=1) < _STANDING_MPS)
     velocity[stands] = 0.0
     center = rows[agent, : BoxIndex.Z]

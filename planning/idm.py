@@ -18,6 +18,8 @@ from bevstack.planning.paths import PATH_STEP_M, Path
 
 _CATCH_UP_S = 0.7
 _HARDEST_CORRECTION = 1.5
+_CREEP_MPS = 0.1
+"""Where less than this is allowed the vehicle stands: it would start and stop again in every step."""
 _ALONGSIDE_M = -0.5
 """What begins further behind the front end than this is beside the vehicle, not ahead."""
 
@@ -89,8 +91,8 @@ def following(speed: float, gap: float, lead_speed: float, habits: np.ndarray) -
 @no_type_check
 def _free(speed: float, allowed: float, slope: float, habits: np.ndarray) -> float:
     """Acceleration on a free road; `slope` is that of a vehicle which follows the allowed speeds exactly."""
-    if speed <= allowed:
-        return habits[0] * (1.0 - (speed / max(allowed, 0.1)) ** 4)
+    if speed <= allowed and allowed >= _CREEP_MPS:
+        return habits[0] * (1.0 - (speed / allowed) ** 4)
     correction = min(slope, 0.0) + (allowed - speed) / _CATCH_UP_S
     return max(correction, -_HARDEST_CORRECTION * habits[1])
 

@@ -14,9 +14,9 @@ import numba
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from bevstack.data.class_names import OCCUPANCY_CLASSES
+from bevstack.data.class_names import DETECTION_CLASSES, OCCUPANCY_CLASSES
 from bevstack.data.maps import MAP_CLASSES
-from bevstack.planning.agent_futures import AgentFutures, BeliefRules, futures_of
+from bevstack.planning.agent_futures import STANDING_CLASSES, AgentFutures, BeliefRules, futures_of
 from bevstack.planning.vehicle import VehicleParams
 from bevstack.types.bev import BevGrid
 from bevstack.types.scene import MapSegmentation, Occupancy, SceneEstimate
@@ -28,8 +28,11 @@ ROAD_CLASSES = ("drivable_area", "carpark_area")
 _SOLID = np.array(
     [name not in (*GROUND_CLASSES, "free") for name in OCCUPANCY_CLASSES] + [False] * (256 - len(OCCUPANCY_CLASSES))
 )
-_OWN_GROWTH_M, _AGENT_GROWTH_M = 0.3, 0.5
-"""Cells this close to the vehicle now are the vehicle; cells this close to an object's box are the object."""
+_MOVABLE = np.array([name in DETECTION_CLASSES and name not in STANDING_CLASSES for name in OCCUPANCY_CLASSES])
+_OWN_GROWTH_M, _AGENT_GROWTH_M, _MOVABLE_GROWTH_M = 0.3, 0.5, 1.5
+"""Cells this close to the vehicle now are the vehicle; cells this close to an object's box are the object, and cells of
+a class that moves are it from farther off: predicted occupancy is wider than predicted boxes, and what is left of a
+car that drives ahead would stand in the way."""
 _ROOF_CLEARANCE_M = 0.1
 
 
@@ -100,13 +103,18 @@ def _occupied(
         return OccupiedCells.none(), (words,)
     band = (rules.min_height_m, vehicle.height_m + _ROOF_CLEARANCE_M)
     low, high = (round((height - grid.z_range_m[0]) / grid.voxel_m) for height in band)
-    now = agents.boxes[:, 0].copy()
-    now[:, 2:4] += 2 * _AGENT_GROWTH_M
-    ignored = np.concatenate((own[None], now[np.unique(agents.agent, return_index=True)[1]]))
+    objects = agents.boxes[np.unique(agents.agent, return_index=True)[1], 0]
     index, class_index = _solid_columns(occupancy.semantics, _SOLID, max(low, 0), min(high, grid.shape_xyz[2]))
     centers = (index + 0.5) * grid.voxel_m + np.array(grid.low_m[:2])
-    standing = ~_in_any(centers, ignored)
+    of_object = _in_any(centers, _grown(objects, _AGENT_GROWTH_M))
+    of_object |= _MOVABLE[class_index] & _in_any(centers, _grown(objects, _MOVABLE_GROWTH_M))
+    standing = ~(of_object | _in_any(centers, own[None]))
     return OccupiedCells(centers=centers[standing], class_index=class_index[standing], cell_m=grid.voxel_m), ()
+
+
+def _grown(rectangles: Float[np.ndarray, "N 5"], growth_m: float) -> Float[np.ndarray, "N 5"]:
+    """Longer and wider by twice `growth_m`."""
+    return rectangles + np.array((0.0, 0.0, 2 * growth_m, 2 * growth_m, 0.0))
 
 
 def _road(segmentation: MapSegmentation | None, rules: BeliefRules) -> tuple[Road | None, tuple[str, ...]]:

@@ -119,7 +119,7 @@ def route_target(batch: Batch) -> Float[Tensor, "B 2"]:
     if batch.route_ego is None or batch.route_ego.shape[1] == 0:
         return torch.full((batch.batch_size, 2), torch.nan, device=batch.images.device)
     num_known = waypoints_known(batch.route_ego).sum(dim=1)
-    index = (num_known - 1).clamp(min=0, max=round(TARGET_M / ROUTE_STEP_M) - 1)
+    index = (num_known - 1).clamp(min=0, max=round(TARGET_M / ROUTE_STEP_M))  # the first is abeam
     return batch.route_ego[torch.arange(len(index), device=index.device), index].float()
 
 

@@ -18,8 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bevstack.planning.agent_futures import BeliefRules
-from bevstack.planning.idm import IdmParams
+from bevstack.planning.bicycle import SPEED, limits_of, state_of
+from bevstack.planning.corridor import corridor_along
+from bevstack.planning.idm import IdmParams, drive_along
 from bevstack.planning.obstacles import SceneObstacles
+from bevstack.planning.paths import path_ahead
 from bevstack.planning.resampling import plan_poses, states_at
 from bevstack.planning.rule_planner import RulePlanner
 from bevstack.planning.safety import SafetyRules, check_plan
@@ -118,6 +121,24 @@ def test_a_lead_car_is_never_touched_in_a_closed_loop(lead_mps: float) -> None:
         gaps.append(lead - 2.3 - (place + FRONT_M))
     assert min(gaps) > 0.5
     assert speed < 0.5 and gaps[-1] < 6.0  # it comes to stand behind the lead, not far from it
+
+
+def test_a_lead_car_whose_voxels_reach_behind_its_box_is_followed_not_stopped_for() -> None:
+    lead = ("car", 20.0, 0.0, 0.0, 7.0, 0.0)
+    halo = occupied((16.8, 22.8, -1.2, 1.2, 0.2, 1.8, "car"))
+    plan = PLANNER.plan(scene(lead, occupancy=halo), driving(7.0), straight_route())
+    alone = PLANNER.plan(scene(lead), driving(7.0), straight_route())
+    np.testing.assert_array_equal(plan_poses(plan), plan_poses(alone))
+    assert plan.trajectory.speeds_mps.min() > 4.0
+
+
+def test_a_vehicle_told_to_stop_stands_and_does_not_creep() -> None:
+    path = path_ahead(straight_route(), None, 5.0, NUSCENES_VEHICLE)
+    free = corridor_along(path, SceneObstacles.of(scene(), NUSCENES_VEHICLE, BeliefRules()), NUSCENES_VEHICLE)
+    for speed in (0.0, 5.0):
+        start, limits = state_of(driving(speed), NUSCENES_VEHICLE), limits_of(NUSCENES_VEHICLE)
+        states = drive_along(path, np.zeros(len(path.points)), free, start, limits, IdmParams(), steps=70)
+        assert np.all(np.diff(states[:, SPEED]) <= 0) and states[-1, SPEED] < 0.01
 
 
 def test_a_pedestrian_who_will_cross_is_braked_for_and_one_who_walks_along_is_not() -> None:

@@ -136,6 +136,13 @@ def test_voxels_of_a_car_that_drives_away_drive_with_it() -> None:
     assert not verdict(scene(occupancy=cloud)).is_safe
 
 
+def test_voxels_predicted_wider_than_the_box_drive_with_it_too_but_a_wall_beside_it_stands() -> None:
+    lead = ("car", 12.2, 0.0, 0.0, 8.0, 0.0)
+    assert verdict(scene(lead, occupancy=occupied((8.8, 15.6, -1.2, 1.2, 0.2, 1.8, "car")))).is_safe
+    for name in ("manmade", "barrier"):
+        assert not verdict(scene(lead, occupancy=occupied((8.8, 9.2, -1.2, 1.2, 0.2, 1.8, name)))).is_safe
+
+
 def test_a_single_voxel_is_noise_unless_one_is_asked_for() -> None:
     dust = occupied((15.2, 15.6, 0.0, 0.4, 0.6, 1.0, "others"))
     assert verdict(scene(occupancy=dust)).is_safe

@@ -23,7 +23,7 @@ def test_a_look_up_at_a_cell_centre_gives_that_cell_and_beyond_the_grid_nothing(
 
 
 def test_the_distance_to_a_route_is_that_to_its_segments_up_to_its_end() -> None:
-    line = straight_route(5)[None]
+    line = straight_route(6)[None, 1:]
     known = torch.ones(1, 5, dtype=torch.bool)
     points = torch.tensor([[5.0, 1.5], [13.0, 4.0], [3.0, 0.0]]).view(1, 1, 3, 2)
     assert distance_to_line(points, line, known)[0, 0].tolist() == pytest.approx([1.5, 5.0, 0.0], abs=1e-2)

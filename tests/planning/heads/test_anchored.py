@@ -15,14 +15,14 @@ from fixtures.planning_scenes import (
     frame_of_batch,
     labels_of,
     scene,
-    straight_route,
+    shaken,
+    two_frames,
 )
 
 from bevstack.planning.heads.anchored import AnchoredOutput, AnchoredPlanner
 from bevstack.planning.heads.refinement import DiffusionRefiner
 from bevstack.planning.path_motion import wrapped
 from bevstack.planning.vocabulary import Vocabulary
-from bevstack.types import Batch
 from bevstack.types.context import SceneContext
 
 SIZE = 49
@@ -35,20 +35,6 @@ def make_planner(**changes: object) -> AnchoredPlanner:
     torch.manual_seed(0)
     options = {"in_channels": WIDTH, "agent_channels": WIDTH, "channels": 32, "bev_channels": 8, "num_modes": 10}
     return AnchoredPlanner(**{**options, "vocabulary": Vocabulary(size=SIZE), "map_grid": GRID, **changes})
-
-
-def shaken(planner: AnchoredPlanner) -> AnchoredPlanner:
-    """With weights that are zero at the start moved off it, as training does."""
-    with torch.no_grad():
-        for parameter in planner.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
-    return planner.eval()
-
-
-def two_frames() -> tuple[SceneContext, Batch]:
-    context = scene([CAR_AHEAD, []])
-    routes = [straight_route(), None]
-    return context, batch_of([LEFT, -1], status=[(5.0, 0.0, 0.1), (NAN, NAN, NAN)], routes=routes)
 
 
 def values(output: AnchoredOutput) -> list[torch.Tensor]:

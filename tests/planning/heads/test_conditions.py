@@ -12,7 +12,7 @@ def test_the_target_is_thirty_metres_ahead_or_where_the_route_ends() -> None:
     batch = batch_of([LEFT, LEFT, LEFT], routes=[straight_route(25), straight_route(4), None])
     target = route_target(batch)
     assert target[0].tolist() == [30.0, 0.0]
-    assert target[1].tolist() == [8.0, 0.0]
+    assert target[1].tolist() == [6.0, 0.0]
     assert target[2].isnan().all()
     assert route_target(replace(batch, route_ego=None)).isnan().all()
 

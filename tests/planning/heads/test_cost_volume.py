@@ -14,14 +14,14 @@ from fixtures.planning_scenes import (
     frame_of_batch,
     labels_of,
     scene,
-    straight_route,
+    shaken,
+    two_frames,
 )
 
 from bevstack.planning.costs import RuleCosts
 from bevstack.planning.expert import Expert
 from bevstack.planning.heads.cost_volume import CostVolumeOutput, CostVolumePlanner, MarginSettings, max_margin
 from bevstack.planning.sampling import TrajectorySampler
-from bevstack.types import Batch
 from bevstack.types.context import SceneContext
 
 PAPER = MarginSettings(of="trajectory", limit_m2=float("inf"), hardest=1)
@@ -33,18 +33,6 @@ def make_planner(**changes: object) -> CostVolumePlanner:
     options = {"in_channels": WIDTH, "agent_channels": WIDTH, "channels": 16, "hidden": 32, "num_proposals": 10}
     parts = {"sampler": TrajectorySampler(candidates=60), "costs": RuleCosts(spacing_m=0.8), "map_grid": GRID}
     return CostVolumePlanner(**{**options, **parts, **changes}).eval()
-
-
-def shaken(planner: CostVolumePlanner) -> CostVolumePlanner:
-    with torch.no_grad():
-        for parameter in planner.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
-    return planner
-
-
-def two_frames() -> tuple[SceneContext, Batch]:
-    status = [(5.0, 0.0, 0.1), (NAN, NAN, NAN)]
-    return scene([CAR_AHEAD, []]), batch_of([LEFT, -1], status=status, routes=[straight_route(), None])
 
 
 def values(output: CostVolumeOutput) -> list[torch.Tensor]:
