@@ -138,7 +138,7 @@ def test_a_vehicle_told_to_stop_stands_and_does_not_creep() -> None:
     for speed in (0.0, 5.0):
         start, limits = state_of(driving(speed), NUSCENES_VEHICLE), limits_of(NUSCENES_VEHICLE)
         states = drive_along(path, np.zeros(len(path.points)), free, start, limits, IdmParams(), steps=70)
-        assert np.all(np.diff(states[:, SPEED]) <= 0) and states[-1, SPEED] < 0.01
+        assert np.all(np.diff(states[:, SPEED], prepend=speed) <= 0) and states[-1, SPEED] < 0.01
 
 
 def test_a_pedestrian_who_will_cross_is_braked_for_and_one_who_walks_along_is_not() -> None:
