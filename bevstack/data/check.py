@@ -266,24 +266,29 @@ def _optional_groups(index: DatasetIndex, scenes: list[int], disk: _Disk) -> lis
             "detection and maps; not occupancy in this format (input.occupancy=null, or missing=mask)",
         ),
     ]
-    groups = []
-    for name, paths, archive, without in asked:
-        tally = _Tally()
-        for path in paths:
-            tally.add(path, disk.state(path))
-        groups.append(
-            FileGroup(
-                name=name,
-                expected=tally.expected,
-                missing=tally.missing,
-                damaged=tally.damaged,
-                examples=tuple(tally.examples),
-                needed=False,
-                archive=_world_archive(index.version, name) if world else archive,
-                without=without,
-            )
+    return [
+        _optional_group(
+            name, paths, disk, archive=_world_archive(index.version, name) if world else archive, without=without
         )
-    return groups
+        for name, paths, archive, without in asked
+    ]
+
+
+def _optional_group(name: str, paths: list[str], disk: _Disk, *, archive: str, without: str) -> FileGroup:
+    """What is on the disk of one kind of files that some can do without."""
+    tally = _Tally()
+    for path in paths:
+        tally.add(path, disk.state(path))
+    return FileGroup(
+        name=name,
+        expected=tally.expected,
+        missing=tally.missing,
+        damaged=tally.damaged,
+        examples=tuple(tally.examples),
+        needed=False,
+        archive=archive,
+        without=without,
+    )
 
 
 def _occupancy_files(index: DatasetIndex, sample_rows: np.ndarray, layout: OccupancyFormat) -> list[str]:

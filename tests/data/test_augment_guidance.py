@@ -13,8 +13,6 @@ from omegaconf import OmegaConf
 from bevstack.build import compose, experiment_names, instantiate
 from bevstack.data.augment import WorldAugmentation
 from bevstack.data.augment_world import move_in_plane, move_poses, move_world, world_map
-from bevstack.data.collate import collate
-from bevstack.data.input_dropout import CueDropout, EgoStatusDropout
 from bevstack.data.routes import command_ahead
 from bevstack.geometry.transforms import from_xy_yaw, transform_points, yaw_of
 from bevstack.types import FUTURE_STEP_S, BoxIndex, RouteCommand
@@ -121,27 +119,3 @@ def test_the_mirror_configuration_mirrors_left_and_right_and_nothing_else() -> N
     is_mirrored = [np.allclose(future, PLANNED.annotations.ego_future * (1, -1, -1)) for future in futures]
     assert any(is_same) and any(is_mirrored)
     assert all(a != b for a, b in zip(is_same, is_mirrored, strict=True))
-
-
-# -- inputs that go missing -------------------------------------------------------------------------------------------
-def test_ego_status_dropout_forgets_motion_and_keeps_the_pose() -> None:
-    gone = EgoStatusDropout(probability=1.0)(PLANNED, np.random.default_rng(0))
-    batch, _ = collate([gone])
-    assert batch.ego_status.isnan().all()
-    np.testing.assert_array_equal(gone.ego.T_global_ego, PLANNED.ego.T_global_ego)
-    assert EgoStatusDropout(probability=0.0)(PLANNED, np.random.default_rng(0)) is PLANNED
-
-
-def test_cue_dropout_takes_the_cue_alone() -> None:
-    gone = CueDropout(probability=1.0)(PLANNED, np.random.default_rng(0))
-    assert gone.cue is None and replace(gone, cue=PLANNED.cue) == PLANNED
-    assert CueDropout(probability=0.0)(PLANNED, np.random.default_rng(0)) is PLANNED
-
-
-@pytest.mark.parametrize("kind", [EgoStatusDropout, CueDropout])
-def test_inputs_go_missing_as_often_as_told(kind: type) -> None:
-    dropout, rng = kind(probability=0.3), np.random.default_rng(5)
-    changed = sum(dropout(PLANNED, rng) is not PLANNED for _ in range(1000))
-    assert 250 < changed < 350
-    with pytest.raises(ValueError, match=r"probability=1\.5"):
-        kind(probability=1.5)

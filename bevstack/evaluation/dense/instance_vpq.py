@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from jaxtyping import Bool, Float64, Int, Int64
 
+from bevstack.evaluation.dense.counted_once import CountedOnce
 from bevstack.evaluation.dense.instance_truth import GRID
 from bevstack.evaluation.motion.baselines import COPY_LAST, EMPTY
 
@@ -110,7 +111,7 @@ class InstanceScorer:
     """Takes one sequence after the other and keeps a few numbers of each, from which any part can be scored."""
 
     def __init__(self) -> None:
-        self.counts: dict[str, InstanceCounts] = {}
+        self.counts = CountedOnce[InstanceCounts]()
         """By the token of the present sample."""
 
     def add(
@@ -121,7 +122,6 @@ class InstanceScorer:
         Raises:
             ValueError: as `count_instances`, or the sequence was counted already.
         """
-        self._check_new(token)
         self.counts[token] = count_instances(prediction, truth, is_vehicle=is_vehicle)
 
     def merge(self, other: "InstanceScorer") -> None:
@@ -130,13 +130,7 @@ class InstanceScorer:
         Raises:
             ValueError: it has counted one of the same sequences.
         """
-        for token in other.counts:
-            self._check_new(token)
-        self.counts |= other.counts
-
-    def _check_new(self, token: str) -> None:
-        if token in self.counts:
-            raise ValueError(f"the sequence of sample {token} is counted already: give each to one scorer only")
+        self.counts.merge(other.counts)
 
     def result(self) -> dict[str, InstanceScores]:
         """Protocol -> its numbers over all sequences so far; empty without any."""

@@ -22,6 +22,7 @@ from jaxtyping import Int64, UInt8
 from bevstack.data.class_names import LIDAR_NAME, OCCUPANCY_CLASSES, OCCUPANCY_FREE
 from bevstack.data.index import DatasetIndex
 from bevstack.data.lidarseg import CHALLENGE_CLASS, labels_path, read_categories
+from bevstack.evaluation.dense.counted_once import CountedOnce
 from bevstack.types.errors import DatasetError
 
 PROTOCOL = "lidarseg/nusc"
@@ -58,7 +59,7 @@ class LidarsegScorer:
     """Takes one sweep after the other; keeps a confusion matrix of each."""
 
     def __init__(self) -> None:
-        self.counts: dict[str, Int64[np.ndarray, "16 16"]] = {}
+        self.counts = CountedOnce[Int64[np.ndarray, "16 16"]]()
         """By sample token: sums over any choice of frames go to `score`."""
 
     def add(self, token: str, prediction: UInt8[np.ndarray, " M"], truth: UInt8[np.ndarray, " M"]) -> None:
@@ -72,8 +73,6 @@ class LidarsegScorer:
         Raises:
             ValueError: the lengths differ, a class is impossible, or the sample was counted already.
         """
-        if token in self.counts:
-            raise ValueError(f"sample {token} is counted already: give each frame to one scorer only")
         self.counts[token] = count_points(prediction, truth)
 
     def merge(self, other: "LidarsegScorer") -> None:
@@ -82,9 +81,7 @@ class LidarsegScorer:
         Raises:
             ValueError: it has counted one of the same frames.
         """
-        if both := self.counts.keys() & other.counts.keys():
-            raise ValueError(f"sample {min(both)} is counted already: give each frame to one scorer only")
-        self.counts |= other.counts
+        self.counts.merge(other.counts)
 
     @property
     def num_frames(self) -> int:

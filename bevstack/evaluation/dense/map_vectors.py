@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
 
 from bevstack.data.map_lines import MAP_LINE_CLASSES, MapLines
+from bevstack.evaluation.dense.counted_once import CountedOnce
 
 PROTOCOL = "map/chamfer-ap"
 DISTANCES_M = (0.5, 1.0, 1.5)
@@ -112,7 +113,7 @@ class LineScorer:
     """Takes one frame after the other; keeps a few numbers for each predicted line."""
 
     def __init__(self) -> None:
-        self.matches: dict[str, LineMatches] = {}
+        self.matches = CountedOnce[LineMatches]()
         """By sample token."""
 
     def add(self, token: str, prediction: PredictedLines, truth: MapLines) -> None:
@@ -121,8 +122,6 @@ class LineScorer:
         Raises:
             ValueError: it was counted already.
         """
-        if token in self.matches:
-            raise ValueError(f"sample {token} is counted already: give each frame to one scorer only")
         self.matches[token] = match_lines(prediction, truth)
 
     def merge(self, other: "LineScorer") -> None:
@@ -131,9 +130,7 @@ class LineScorer:
         Raises:
             ValueError: it has counted one of the same frames.
         """
-        if both := self.matches.keys() & other.matches.keys():
-            raise ValueError(f"sample {min(both)} is counted already: give each frame to one scorer only")
-        self.matches |= other.matches
+        self.matches.merge(other.matches)
 
     @property
     def num_frames(self) -> int:

@@ -27,6 +27,7 @@ from jaxtyping import Float32, Float64, Int64, UInt8, UInt16
 
 from bevstack.data.class_names import LIDAR_NAME, OCCUPANCY_CLASSES, OCCUPANCY_FREE, OCCUPANCY_IGNORE
 from bevstack.data.index import DatasetIndex
+from bevstack.evaluation.dense.counted_once import CountedOnce
 from bevstack.geometry.transforms import inverse
 from bevstack.types.bev import OCC3D_GRID, VoxelGrid
 from bevstack.types.frame import OccupancyGrid
@@ -161,7 +162,7 @@ class RayScorer:
     """Takes one frame after the other and keeps a few hundred numbers of each, from which any part can be scored."""
 
     def __init__(self) -> None:
-        self.counts: dict[str, RayCounts] = {}
+        self.counts = CountedOnce[RayCounts]()
         """By sample token: sums over any choice of frames (a scene, a bootstrap draw) go to `score`."""
         self._grid: VoxelGrid | None = None
 
@@ -171,7 +172,7 @@ class RayScorer:
         Raises:
             ValueError: as `count_rays`, or the frame was counted already, or lies on another grid than earlier ones.
         """
-        self._take(token, truth.grid)
+        self._check_grid(truth.grid)
         self.counts[token] = count_rays(prediction, truth, origins)
         self._grid = truth.grid
 
@@ -181,14 +182,12 @@ class RayScorer:
         Raises:
             ValueError: it has counted on another grid, or one of the same frames.
         """
-        for token in other.counts:
-            self._take(token, other._grid)
-        self.counts |= other.counts
+        if other._grid is not None:
+            self._check_grid(other._grid)
+        self.counts.merge(other.counts)
         self._grid = self._grid or other._grid
 
-    def _take(self, token: str, grid: VoxelGrid | None) -> None:
-        if token in self.counts:
-            raise ValueError(f"sample {token} is counted already: give each frame to one scorer only")
+    def _check_grid(self, grid: VoxelGrid) -> None:
         if self._grid is not None and self._grid != grid:
             raise ValueError(f"frames on {self._grid} and on {grid} have no common score: use one scorer for each")
 
