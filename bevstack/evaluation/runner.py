@@ -109,14 +109,11 @@ def evaluate(
     gathering = Gathering(frames.index, own)
     shown: list[tuple[int, FrameCount]] = []
     for name, item in to_score.items():
-        boxes, scores, counts = None, None, None
-        if item.boxes is not None and annotated is not None:
-            predictions = item.boxes()
-            scores, boxes = _scored(predictions, annotated, tokens, ranks)
+        scores, boxes = _detection(item, annotated, tokens, out / f"submission_{name}.json", ranks)
+        counts = None
+        if boxes is not None:
             gathering.add(name, boxes)
             counts = _counts(boxes, ranks)
-            if item.meta is not None and ranks.count == 1:
-                write_submission(out / f"submission_{name}.json", item.meta, predictions.to_records())
         gathering.add_tasks(name, item.tasks)
         dense = _dense(item.dense, ranks)
         if not rows:
@@ -181,14 +178,22 @@ class _Row:
 # ---------------------------------------------------------------- what processes put together
 
 
-def _scored(
-    predictions: BoxColumns, annotated: DetectionTruth, tokens: Sequence[str], ranks: Ranks
-) -> tuple[DetectionScores, ScoredBoxes]:
-    """The figures of all samples, and the boxes of those of this process."""
-    if ranks.count == 1:
-        return score(predictions, annotated)
-    boxes = ScoredBoxes.of(predictions.select(annotated.sample_tokens), annotated)
-    return score_over_ranks(predictions, annotated, tokens), boxes
+def _detection(
+    item: ToScore, annotated: DetectionTruth | None, tokens: Sequence[str], submission: Path, ranks: Ranks
+) -> tuple[DetectionScores | None, ScoredBoxes | None]:
+    """The figures of all samples and the boxes of those of this process, None without objects; writes the official
+    file where one process has all boxes.
+    """
+    if item.boxes is None or annotated is None:
+        return None, None
+    predictions = item.boxes()
+    if ranks.count > 1:
+        boxes = ScoredBoxes.of(predictions.select(annotated.sample_tokens), annotated)
+        return score_over_ranks(predictions, annotated, tokens), boxes
+    scores, boxes = score(predictions, annotated)
+    if item.meta is not None:
+        write_submission(submission, item.meta, predictions.to_records())
+    return scores, boxes
 
 
 def _counts(boxes: ScoredBoxes, ranks: Ranks) -> FrameCounts | None:
