@@ -5,68 +5,23 @@ beside variants of itself, all on the same data with the same seeds. Differences
 does to both drops out.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
-from bevstack.build import CONFIG_FOLDER, build_frames, compose, data_location, instantiate, portable_yaml
+from bevstack.build import compose
 from bevstack.seed_statistics import seed_mean
 from bevstack.training.fit import flat_weights
 from bevstack.training.metrics_log import read_metrics
-from bevstack.training.run_folder import data_hash
+from bevstack.training.planned_runs import PlannedRun, Variant, plan_runs, training_seconds
 from bevstack.training.tasks import tasks_of
 
 JOINT = "joint"
 HEADLINES = ("nds", "mean_ap", "mean_iou", "iou")
 """Names under which an evaluation gives the number of a whole task."""
 COSINES_PER_RUN = 40
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Variant:
-    """A model to compare: the experiment with more overrides."""
-
-    name: str
-    overrides: tuple[str, ...]
-    tasks: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedRun:
-    """One training with one seed."""
-
-    variant: Variant
-    seed: int
-    overrides: tuple[str, ...]
-    """All of them, the experiment's name included."""
-    folder: Path
-    """Its name has a hash of everything that decides the result: a run with other settings has another folder."""
-    steps: int
-
-    @property
-    def run(self) -> Path:
-        """The training run inside."""
-        return self.folder / "latest"
-
-    @property
-    def metrics(self) -> Path:
-        """The evaluation of its weights on the held-out data."""
-        return self.run / "eval" / "metrics.json"
-
-    @property
-    def is_trained(self) -> bool:
-        """Whether the run went to its end."""
-        return (self.run / "weights.safetensors").is_file()
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether nothing is left to do."""
-        return self.is_trained and self.metrics.is_file()
 
 
 def variants_of(
@@ -99,20 +54,10 @@ def variants_of(
     return found
 
 
-def default_variants(experiment: str) -> dict[str, list[str]]:
-    """The further variants that the package knows for an experiment, from `configs/interaction/`."""
-    file = CONFIG_FOLDER / "interaction" / f"{experiment}.yaml"
-    if not file.is_file():
-        return {}
-    content = OmegaConf.to_container(OmegaConf.load(file))
-    assert isinstance(content, dict)
-    return {str(name): list(overrides) for name, overrides in content.items()}
-
-
 def plan(
     overrides: Sequence[str], variants: Sequence[Variant], seeds: Sequence[int], out: Path, *, limit: int | None = None
 ) -> list[PlannedRun]:
-    """Every run, seed by seed, so that what is there after an interruption compares.
+    """Every run; those with several tasks log now and then how the gradients of their tasks agree.
 
     Args:
         overrides: `experiment=NAME`, `data.root=...` and whatever holds for all.
@@ -121,21 +66,12 @@ def plan(
         out: runs go to `out/runs`.
         limit: frames that the evaluation will use.
     """
-    runs = []
-    num_frames: int | None = None
-    for seed in seeds:
-        for variant in variants:
-            words = [*overrides, *variant.overrides, f"seed={seed}", "evaluate=false"]
-            config = compose(words)
-            num_frames = len(build_frames(config, "train")) if num_frames is None else num_frames
-            steps = _num_steps(config, num_frames)
-            if len(variant.tasks) > 1:
-                every = config.trainer.gradient_cosine_every = max(1, steps // COSINES_PER_RUN)
-                words.append(f"trainer.gradient_cosine_every={every}")
-            mark = _fingerprint(config, limit)
-            folder = out / "runs" / f"{variant.name}-seed{seed}-{mark}"
-            runs.append(PlannedRun(variant=variant, seed=seed, overrides=tuple(words), folder=folder, steps=steps))
-    return runs
+
+    def with_cosines(variant: Variant, steps: int) -> list[str]:
+        every = max(1, steps // COSINES_PER_RUN)
+        return [f"trainer.gradient_cosine_every={every}"] if len(variant.tasks) > 1 else []
+
+    return plan_runs(overrides, variants, seeds, out, limit=limit, more_overrides=with_cosines)
 
 
 def summarise(runs: Sequence[PlannedRun]) -> dict[str, Any]:
@@ -157,7 +93,7 @@ def summarise(runs: Sequence[PlannedRun]) -> dict[str, Any]:
         "variants": {run.variant.name: asdict(run.variant) for run in runs},
         "runs": [
             {"variant": run.variant.name, "seed": run.seed, "folder": run.folder.name, "steps": run.steps,
-             "train_s": _seconds(run), "metrics": numbers[run.folder]}
+             "train_s": training_seconds(run), "metrics": numbers[run.folder]}
             for run in finished
         ],
         "metrics": {
@@ -170,14 +106,6 @@ def summarise(runs: Sequence[PlannedRun]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def seconds_per_step(run: PlannedRun) -> float | None:
-    """From what the run has logged so far; None before its third step. The first step, which warms up, is left out."""
-    rows = [row for row in read_metrics(run.run / "metrics.csv") if "train/loss" in row]
-    if len(rows) < 3:
-        return None
-    return (rows[-1]["elapsed_s"] - rows[0]["elapsed_s"]) / (rows[-1]["step"] - rows[0]["step"])
-
-
 def _without(tasks: Sequence[str]) -> tuple[str, ...]:
     """Overrides that take tasks out, with their loss weights."""
     words = []
@@ -186,20 +114,6 @@ def _without(tasks: Sequence[str]) -> tuple[str, ...]:
         words.append(f"model.heads.{head}.readouts.{readout}=null" if readout else f"model.heads.{head}=null")
         words.append(f"loss_weights.{head}.{readout}=null" if readout else f"loss_weights.{head}=null")
     return tuple(words)
-
-
-def _num_steps(config: DictConfig, num_frames: int) -> int:
-    settings = instantiate(config, "trainer")
-    return settings.total_steps(num_frames // settings.batch_size)
-
-
-def _fingerprint(config: DictConfig, limit: int | None) -> str:
-    """Of the settings, the training data and the held-out data."""
-    digest = hashlib.sha256(f"{portable_yaml(config)}{limit}".encode())
-    digest.update(str(config.get("init_from")).encode())
-    for part in ("train", "val"):
-        digest.update(data_hash(*data_location(config, part)).encode())  # type: ignore[arg-type]
-    return digest.hexdigest()[:8]
 
 
 def _numbers(item: Any, path: str = "") -> dict[str, float]:
@@ -248,8 +162,3 @@ def _cosines(runs: Sequence[PlannedRun]) -> dict[str, dict[str, Any]]:
 def _share_below_zero(of_seeds: Sequence[Sequence[float]]) -> float:
     values = [value for values in of_seeds for value in values]
     return sum(value < 0 for value in values) / len(values)
-
-
-def _seconds(run: PlannedRun) -> float | None:
-    rows = read_metrics(run.run / "metrics.csv")
-    return rows[-1]["elapsed_s"] if rows else None

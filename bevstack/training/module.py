@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from bevstack.model import DrivingModel
 from bevstack.training.balancing import FixedWeights
 from bevstack.training.evidence import Evidence, step_seed
+from bevstack.training.frozen import freeze, keep_still
 from bevstack.training.gradient_cosine import gradient_cosines
 from bevstack.training.optim import OptimSettings
 from bevstack.training.sharding import gathered_state, is_sharded, shard, whole
@@ -54,6 +55,8 @@ class TrainingModule(LightningModule):
     ) -> None:
         super().__init__()
         self.model = model
+        self._frozen = freeze(model, optim.frozen)
+        keep_still(self._frozen)
         self.loss_weights = dict(loss_weights)
         self.optim = optim
         self.total_steps = total_steps
@@ -77,6 +80,12 @@ class TrainingModule(LightningModule):
         self._step_terms: list[Tensor] = []
         self._validation_sums: dict[str, float] = {}
         self._validation_frames = 0
+
+    def train(self, mode: bool = True) -> "TrainingModule":
+        """Training or evaluation mode; what is frozen stays in the latter."""
+        super().train(mode)
+        keep_still(self._frozen)
+        return self
 
     def training_step(self, sample: Sample, batch_idx: int) -> Tensor:
         """The loss of one micro-batch."""

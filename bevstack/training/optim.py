@@ -90,6 +90,8 @@ class OptimSettings:
     schedule: Schedule
     lr_scale: Mapping[str, float] = field(default_factory=dict)
     """Prefix of parameter names -> factor on the learning rate, for example of a pretrained backbone."""
+    frozen: Sequence[str] = ()
+    """Modules that stay as they are, see `bevstack.training.frozen`."""
 
     def build(
         self, model: nn.Module, total_steps: int, more_groups: Sequence[dict[str, Any]] = ()
@@ -143,10 +145,10 @@ def parameter_groups(model: nn.Module, lr_scale: Mapping[str, float]) -> list[di
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     unmatched = set(lr_scale)
     for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
         prefixes = [prefix for prefix in lr_scale if name == prefix or name.startswith(f"{prefix}.")]
         unmatched -= set(prefixes)
+        if not parameter.requires_grad:
+            continue
         scale = lr_scale[max(prefixes, key=len)] if prefixes else 1.0
         groups.setdefault((float(scale), parameter.ndim > 1), []).append(parameter)
     if unmatched:

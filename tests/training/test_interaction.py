@@ -10,11 +10,13 @@ import pytest
 from bevstack.build import compose
 from bevstack.report.interaction import write_page
 from bevstack.seed_statistics import seed_mean
-from bevstack.training import interaction, interaction_runs
+from bevstack.training import carry_out as carrying_out
+from bevstack.training import planned_runs
+from bevstack.training.carry_out import carry_out
 from bevstack.training.fit import flat_weights
-from bevstack.training.interaction import JOINT, PlannedRun, Variant, default_variants, summarise, variants_of
-from bevstack.training.interaction_runs import carry_out
+from bevstack.training.interaction import JOINT, plan, summarise, variants_of
 from bevstack.training.metrics_log import MetricsLog, columns_for
+from bevstack.training.planned_runs import PlannedRun, Variant, named_overrides
 from bevstack.training.tasks import tasks_of
 
 TWO_HEADS = ("experiment=lidar_small", "+head@model.heads.second=center", "+loss@loss_weights.second=center")
@@ -32,7 +34,9 @@ def test_the_interval_is_students() -> None:
 
 
 def test_each_task_of_a_joint_head_is_also_trained_alone() -> None:
-    variants = variants_of(["experiment=m3net_small"], more=default_variants("m3net_small"), leave_one_out=True)
+    variants = variants_of(
+        ["experiment=m3net_small"], more=named_overrides("interaction", "m3net_small"), leave_one_out=True
+    )
     by_name = {variant.name: variant for variant in variants}
     assert by_name[JOINT].tasks == ("m3net/detection", "m3net/map", "m3net/occupancy")
     assert by_name["only_map"].tasks == ("m3net/map",)
@@ -61,12 +65,12 @@ def test_a_single_task_cannot_interact() -> None:
 
 
 def test_other_settings_get_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interaction, "build_frames", lambda config, part: range(8))
+    monkeypatch.setattr(planned_runs, "build_frames", lambda config, part: range(8))
     data = ("data.root=a", "data.val_root=b", "trainer.max_epochs=2", "trainer.batch_size=2")
 
     def folders(*more: str, limit: int | None = None) -> list[Path]:
         overrides = [*TWO_HEADS, *data, *more]
-        runs = interaction.plan(overrides, variants_of(overrides, more={})[:2], range(2), tmp_path, limit=limit)
+        runs = plan(overrides, variants_of(overrides, more={})[:2], range(2), tmp_path, limit=limit)
         assert {run.steps for run in runs} == {8}
         return [run.folder for run in runs]
 
@@ -110,7 +114,7 @@ def test_differences_are_taken_seed_by_seed(tmp_path: Path) -> None:
     assert content["cosines"][JOINT]["x~y"]["mean"] == pytest.approx(0.1)
     assert content["cosines"][JOINT]["x~y"]["share_in_conflict"] == pytest.approx(1 / 3)
     assert content["missing"] == ["only_x seed 2"]
-    assert interaction.seconds_per_step(runs[0]) == pytest.approx(2.0)
+    assert planned_runs.seconds_per_step(runs[0]) == pytest.approx(2.0)
     described = {
         "experiment": "e",
         "overrides": ["a=b"],
@@ -153,8 +157,8 @@ def test_runs_at_the_same_time_share_the_cores(tmp_path: Path, monkeypatch: pyte
         if words[0] == "train":
             both_train.wait()  # one after the other, this would time out
 
-    monkeypatch.setattr(interaction_runs, "_call", call)
-    monkeypatch.setattr(interaction_runs.os, "sched_getaffinity", lambda pid: set(range(6)))
+    monkeypatch.setattr(carrying_out, "_call", call)
+    monkeypatch.setattr(carrying_out.os, "sched_getaffinity", lambda pid: set(range(6)))
     carry_out([_planned(tmp_path, seed) for seed in range(2)], processes=2, limit=7, say=lambda line: None)
     trained = [words for words in commands if words[0] == "train"]
     assert len(trained) == 2 and all("trainer.threads=3" in words for words in trained)
@@ -173,19 +177,19 @@ def test_an_interruption_begins_no_further_run(tmp_path: Path, monkeypatch: pyte
     def interrupted(futures: object) -> object:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(interaction_runs, "_call", call)
-    monkeypatch.setattr(interaction_runs, "as_completed", interrupted)
+    monkeypatch.setattr(carrying_out, "_call", call)
+    monkeypatch.setattr(carrying_out, "as_completed", interrupted)
     with pytest.raises(KeyboardInterrupt):
         carry_out([_planned(tmp_path, seed) for seed in range(50)], processes=1, limit=None, say=lambda line: None)
     assert len(begun) < 50
 
 
 def test_every_beginning_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interaction_runs, "_call", lambda run, words, processes: None)
+    monkeypatch.setattr(carrying_out, "_call", lambda run, words, processes: None)
     said: list[str] = []
     carry_out([_planned(tmp_path, 0)], processes=1, limit=None, say=said.append)
     assert [line.split(":")[0] for line in said[1:]] == [
-        "training joint seed 0, 1 steps", "scoring joint seed 0", "[1/1] joint seed 0",
+        "training joint seed 0, 1 steps", "scoring joint seed 0, eval", "[1/1] joint seed 0",
     ]  # fmt: skip
 
 

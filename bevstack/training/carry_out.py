@@ -1,4 +1,4 @@
-"""Carry out the planned runs of an interaction experiment, each in a process of its own, and leave finished ones be."""
+"""Carry out the planned runs of an experiment, each in a process of its own, and leave finished ones be."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bevstack.build import compose, data_location
-from bevstack.training.interaction import PlannedRun, Variant, seconds_per_step
+from bevstack.training.planned_runs import PlannedRun, Scoring, Variant, seconds_per_step
 from bevstack.weights_file import newest_checkpoint
 
 Say = Callable[[str], None]
@@ -21,7 +21,7 @@ def carry_out(runs: Sequence[PlannedRun], *, processes: int, limit: int | None, 
     """Train and evaluate every run that is not finished; an interrupted one goes on from its last checkpoint.
 
     Args:
-        runs: from `plan`.
+        runs: from `plan_runs`.
         processes: runs at the same time, which share out the cores.
         limit: frames for each evaluation; None for all.
         say: receives a line for each run that begins or ends.
@@ -51,7 +51,7 @@ def measured_step_seconds(runs: Sequence[PlannedRun], say: Say) -> dict[Variant,
     """Seconds of a training step of each variant: from runs that have begun, else from a few steps made for it.
 
     Args:
-        runs: from `plan`.
+        runs: from `plan_runs`.
         say: receives a line before each trial, which takes a minute or so.
 
     Raises:
@@ -92,11 +92,18 @@ def _train_and_evaluate(run: PlannedRun, processes: int, limit: int | None, say:
         threads = [f"trainer.threads={max(1, len(os.sched_getaffinity(0)) // processes)}"] if processes > 1 else []
         fresh = [*run.overrides, f"run_root={run.folder}"]
         _call(run, ["train", *([f"resume={run.run}"] if has_begun else fresh), *threads], processes)
-    say(f"scoring {run.variant.name} seed {run.seed}: {log}")
+    for scoring in run.scorings:
+        if not run.metrics_of(scoring).is_file():
+            say(f"scoring {run.variant.name} seed {run.seed}, {scoring.folder}: {log}")
+            _score(run, scoring, processes, limit)
+
+
+def _score(run: PlannedRun, scoring: Scoring, processes: int, limit: int | None) -> None:
     root, version, split = data_location(compose(run.overrides), "val")
-    data = ["--data", root, "--version", version, "--split", split, "--frames", "4"]
+    data = ["--data", root, "--version", version, "--split", split]
     some = [] if limit is None else ["--limit", str(limit)]
-    _call(run, ["eval", "--checkpoint", str(run.run), *data, "--out", str(run.metrics.parent), *some], processes)
+    out = ["--out", str(run.metrics_of(scoring).parent)]
+    _call(run, ["eval", "--checkpoint", str(run.run), *data, *scoring.words, *out, *some], processes)
 
 
 def _call(run: PlannedRun, words: Sequence[str], processes: int) -> None:
