@@ -18,8 +18,8 @@ DRIVE_STEP_S = 0.1
 """Time between two steps of a closed loop: sensors, model, planner and vehicle at 10 Hz."""
 
 Ending = Literal["duration", "goal", "collision", "timeout", "agent_error", "diverged", "impossible"]
-"""Why a run ended: its time was up; the goal was reached; a collision that ends the scenario; no progress or the agent's
-time budget exceeded; the agent raised; a state that is not finite; a scenario that cannot begin."""
+"""Why a run ended: its time was up; the goal was reached; a collision that ends the scenario; no progress or a slow
+agent; the agent raised; a state that is not finite; a scenario that cannot begin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
