@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bevstack.cli.cue_arguments import add_cue_arguments, cue_condition
+
 if TYPE_CHECKING:
     from bevstack.evaluation.checkpoint import LabelledData
     from bevstack.evaluation.ranks import Ranks
@@ -19,6 +21,7 @@ _EPILOG = """examples:
   bevstack eval --predictions submission.json --data /data/nuscenes --version v1.0-trainval --split val
   bevstack eval --predictions eval/val/predictions_fusion.parquet --data worlds/val --json again.json
   bevstack eval --checkpoint demo --data worlds/val --processes 8
+  bevstack eval --checkpoint runs/latest --data worlds/val --cue-age 2 --out stale
   torchrun --nproc_per_node 8 -m bevstack eval --checkpoint demo --data /data/nuscenes --split val
 
 --predictions takes, and knows by its content, any of
@@ -65,12 +68,16 @@ def parser() -> argparse.ArgumentParser:
         help="which sensors the model gets; all makes one row for each (default: those it was made for)",
     )
     add_planner_argument(parser)
+    add_cue_arguments(parser)
     parser.add_argument("--out", metavar="DIR", type=Path, help="results (default: RUN/eval or eval/DATA-SPLIT)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the metrics to this file as well")
     parser.add_argument(
         "--processes", metavar="N", type=int, default=1, help="share the scenes out to N processes (default 1)"
     )
     parser.add_argument("--frames", metavar="N", type=int, default=24, help="frames for the report (default 24)")
+    parser.add_argument(
+        "--figures-only", action="store_true", help="of a checkpoint: do not keep what it predicted, only the figures"
+    )
     return parser
 
 
@@ -133,7 +140,9 @@ def _evaluate(args: argparse.Namespace, ranks: "Ranks") -> int:
     )
     if not ranks.is_first:
         return 0
-    if args.checkpoint and ranks.count > 1:
+    if args.checkpoint and args.figures_only:
+        _discard_predictions(out, to_score, ranks)
+    elif args.checkpoint and ranks.count > 1:
         _join_predictions(out, to_score, ranks)
     if args.json:
         write_json(args.json, evaluation.content)
@@ -146,6 +155,7 @@ def _from_model(
     args: argparse.Namespace, ranks: "Ranks"
 ) -> tuple["LabelledData", dict[str, "ToScore"], dict[str, Any]]:
     from bevstack.evaluation.checkpoint import choose_device, open_checkpoint
+    from bevstack.evaluation.cue_condition import cues_given
     from bevstack.evaluation.dense.lidar_frame import LidarFrame
     from bevstack.evaluation.full_session import full_session
     from bevstack.evaluation.predict import meta_of, predict, spread
@@ -155,7 +165,7 @@ def _from_model(
     from bevstack.evaluation.predictions.writer import PredictionWriter
     from bevstack.evaluation.runner import ToScore
 
-    checkpoint = open_checkpoint(args.checkpoint)
+    checkpoint = cue_condition(args).apply(open_checkpoint(args.checkpoint))
     modalities = checkpoint.modalities(args.modality)
     device = choose_device(args.device, int(os.environ.get("LOCAL_RANK", ranks.rank)))
     data = checkpoint.labelled_data(args.data, args.version, args.split)
@@ -193,7 +203,8 @@ def _from_model(
         )
         for modality, predictions in found.items()
     }
-    return data, to_score, {"checkpoint": checkpoint.description, "device": device}
+    given = cues_given(checkpoint, frames, ranks)
+    return data, to_score, {"checkpoint": checkpoint.description, "device": device, **given}
 
 
 def _part(out: Path, modality: str, rank: int, count: int) -> Path:
@@ -216,6 +227,14 @@ def _join_predictions(out: Path, to_score: Mapping[str, "ToScore"], ranks: "Rank
             write_submission(out / f"submission_{modality}.json", item.meta, boxes.to_records())
 
 
+def _discard_predictions(out: Path, to_score: Mapping[str, "ToScore"], ranks: "Ranks") -> None:
+    """Delete what the processes have written, a megabyte for each frame."""
+    for modality in to_score:
+        (out / f"submission_{modality}.json").unlink(missing_ok=True)
+        for rank in range(ranks.count):
+            _part(out, modality, rank, ranks.count).unlink(missing_ok=True)
+
+
 def _from_file(args: argparse.Namespace, ranks: "Ranks") -> tuple["LabelledData", dict[str, "ToScore"], dict[str, Any]]:
     from bevstack.evaluation.predict import spread
     from bevstack.evaluation.predictions.checks import check_predictions
@@ -227,6 +246,10 @@ def _from_file(args: argparse.Namespace, ranks: "Ranks") -> tuple["LabelledData"
         raise ValueError("--modality needs --checkpoint: a file of predictions says itself which sensors it used")
     if args.planner:
         raise ValueError("--planner needs --checkpoint: a file of predictions holds its plans")
+    if args.cues is not None or args.cue_age is not None or args.wrong_cues is not None or args.no_cues:
+        raise ValueError("options about cues need --checkpoint: what was predicted was predicted with the text of then")
+    if args.figures_only:
+        raise ValueError("--figures-only needs --checkpoint: a file of predictions is yours to delete")
     file = open_predictions(args.predictions)
     data = data_to_score(file, args.data, args.version, args.split)
     every = [data.frames.token(index) for index in range(len(data.frames))]

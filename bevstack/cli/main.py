@@ -18,6 +18,7 @@ COMMANDS = {
     "ask": "ask about a drive in words, or give it a command",
     "replay": "run a training step again whose loss was not finite, and find where it began",
     "interaction": "train tasks alone and together and measure what they do to each other",
+    "ablation": "measure whether text helps a model, which kind, and whether it reads it",
     "lint": "compare how training, evaluation, export and runtime prepare their input",
     "explain-diff": "say what differs between two runs, what matters most first",
     "compare": "two runs side by side with intervals, and a gate for regressions",

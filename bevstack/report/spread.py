@@ -9,7 +9,7 @@ import numpy as np
 from bevstack.evaluation.comparison.bootstrap import MIN_SCENES, Interval, bootstrap
 from bevstack.evaluation.comparison.figure_names import is_headline
 from bevstack.evaluation.comparison.runs import row_statistic
-from bevstack.evaluation.comparison.scene_statistics import SAMPLE_SLICES, STATISTICS_FILE
+from bevstack.evaluation.comparison.scene_statistics import STATISTICS_FILE
 from bevstack.evaluation.comparison.slices import OBJECT_SLICES
 from bevstack.evaluation.run_results import read_run
 
@@ -60,7 +60,8 @@ def spread_of(folder: Path, row: str) -> Spread:
     if not (folder / STATISTICS_FILE).is_file():
         return Spread()
     run = read_run(str(folder))
-    statistic, sliced = row_statistic(run, row), row_statistic(run, row, (*SAMPLE_SLICES, *OBJECT_SLICES))
+    parts = (*run.statistics.facts.slices, *OBJECT_SLICES)
+    statistic, sliced = row_statistic(run, row), row_statistic(run, row, parts)
     if statistic is None or sliced is None:
         return Spread()
     num_scenes = len(run.statistics.facts.scene_names)
@@ -69,7 +70,7 @@ def spread_of(folder: Path, row: str) -> Spread:
     figures = sliced(np.ones(num_scenes))
     shown = {name: title for name, title in _COLUMNS.items() if figures.get(name) is not None}
     rows = [("all", tuple(figures[name] for name in shown))]
-    for part in (*SAMPLE_SLICES, *OBJECT_SLICES):
+    for part in parts:
         values = tuple(figures.get(f"{name}@{part}") for name in shown)
         if any(value is not None for value in values):
             rows.append((part, values))

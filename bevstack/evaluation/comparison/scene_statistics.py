@@ -73,7 +73,13 @@ class SampleFacts:
     """A mask for each of `SAMPLE_SLICES`."""
 
     def of_scenes(self, name: str) -> Bool[np.ndarray, " G"]:
-        """Which scenes have a sample in a slice."""
+        """Which scenes have a sample in a slice.
+
+        Raises:
+            ValueError: the evaluation did not look for it.
+        """
+        if name not in self.slices:
+            raise ValueError(f"there is no slice '{name}' of {', '.join(self.slices)}: evaluate again, it may be newer")
         mask = np.zeros(len(self.scene_names), bool)
         mask[self.scene_index[self.slices[name]]] = True
         return mask

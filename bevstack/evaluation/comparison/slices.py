@@ -4,6 +4,8 @@ Slices of samples:
 
 * `night`, `rain`: the scene's description has the word ("night"; "rain", "rainy", "raining"), as nuScenes writes it and
   our worlds do. "train" is not rain.
+* `crossing pedestrian`, `occluded pedestrian`, `lead braking`: the scene's description begins with it, as it does in
+  worlds that are made for such an event.
 * `turning`: the vehicle's heading changes by 15 degrees or more within the next 3 s (`ego_future`, as in planning).
 
 Slices of objects, for detection:
@@ -47,7 +49,13 @@ VISIBILITY_LEVELS = (1, 2, 3, 4)
 PATH_STEPS = 12
 """Key frames of 0.5 s whose places make the way of the vehicle."""
 
-SCENE_SLICES = {"night": re.compile(r"\bnight\b", re.I), "rain": re.compile(r"\brain(y|ing)?\b", re.I)}
+EVENTS = ("crossing pedestrian", "occluded pedestrian", "lead braking")
+"""What a world is made for, where one is made for something: its description begins with it."""
+SCENE_SLICES = {
+    "night": re.compile(r"\bnight\b", re.I),
+    "rain": re.compile(r"\brain(y|ing)?\b", re.I),
+    **{event: re.compile(rf"^{event}\b", re.I) for event in EVENTS},
+}
 """Slice -> what the description of its scenes says."""
 _TP_PLACE = MATCH_DISTANCES_M.index(TP_DISTANCE_M)
 
