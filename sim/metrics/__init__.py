@@ -1,0 +1,1 @@
+"""What a closed-loop run is worth: pure functions on its record, one file per family, formulas as published."""
