@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
 
 from bevstack.types.errors import did_you_mean
 
@@ -10,8 +12,8 @@ from bevstack.types.errors import did_you_mean
 def freeze(model: nn.Module, names: Sequence[str]) -> tuple[nn.Module, ...]:
     """Take parts of a model out of training.
 
-    Gradients still pass through a frozen part to what lies before it. Whoever trains must keep the parts in evaluation
-    mode (`keep_still`), or else their norms go on averaging.
+    Gradients still pass through a frozen part to what lies before it. Whoever trains must also call `keep_still`, or
+    else norms go on averaging.
 
     Args:
         model: its parameters are marked.
@@ -36,6 +38,12 @@ def freeze(model: nn.Module, names: Sequence[str]) -> tuple[nn.Module, ...]:
 
 
 def keep_still(frozen: Sequence[nn.Module]) -> None:
-    """Evaluation mode for parts that do not learn; to be called after anything that sets a mode."""
+    """Norms keep their statistics and nothing is dropped in parts that do not learn.
+
+    To be called after anything that sets a mode. What else a part does differently in training, such as losses on a
+    sample of the voxels, it goes on doing: its losses may still teach what lies before it.
+    """
     for module in frozen:
-        module.eval()
+        for part in module.modules():
+            if isinstance(part, (_NormBase, _DropoutNd)):
+                part.eval()
