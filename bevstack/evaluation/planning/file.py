@@ -12,7 +12,8 @@
 * `uses_ego_status`: whether the model was given speed, acceleration, yaw rate, steering or its own past track.
 * `command_source`: "none", "route" (a navigation that does not know the future) or "future" (the released command,
   which leaks it: see `ego_future`).
-* `command` of a frame may be left out or null.
+* `command` of a frame may be left out or null, and so may `source` ("learned", "candidate", "fallback_stop": who made
+  the plan) and `reasons` (texts: why other plans were rejected). No figure depends on them; reports show them.
 """
 
 import math
@@ -26,6 +27,7 @@ import orjson
 from jaxtyping import Float64, Int8
 
 from bevstack.evaluation.planning.ego_future import PLAN_STEP_S, PLAN_STEPS
+from bevstack.evaluation.planning.origin import PlanOrigin, said_origins
 from bevstack.evaluation.predictions.submission import write_json
 from bevstack.planning.resampling import plan_poses
 from bevstack.types.errors import did_you_mean
@@ -52,6 +54,8 @@ class PlanColumns:
     uses_ego_status: bool
     command_source: CommandSource = "none"
     frame: PlanFrame = "ego"
+    origins: tuple[PlanOrigin, ...] = ()
+    """Who made each plan and why; empty where nothing is said of any."""
 
     def __post_init__(self) -> None:
         frames = len(self.sample_tokens)
@@ -60,6 +64,8 @@ class PlanColumns:
                 f"poses {self.poses.shape} and commands {self.command_index.shape} of {frames} samples must be "
                 f"({frames}, {PLAN_STEPS}, 3) and ({frames},)"
             )
+        if self.origins and len(self.origins) != frames:
+            raise ValueError(f"{len(self.origins)} origins of {frames} plans: give one for each plan, or none")
         if self.frame not in get_args(PlanFrame) or self.command_source not in get_args(CommandSource):
             raise ValueError(
                 f"frame={self.frame!r} and command_source={self.command_source!r} must be one of "
@@ -83,6 +89,7 @@ class PlanColumns:
             sample_tokens=tuple(self.sample_tokens[row] for row in rows),
             poses=self.poses[rows],
             command_index=self.command_index[rows],
+            origins=said_origins([self.origins[row] for row in rows]) if self.origins else (),
         )
 
     def in_order_of(self, sample_tokens: Sequence[str], source: str = "the plans") -> "PlanColumns":
@@ -115,6 +122,7 @@ def plan_columns(token: str, plan: Plan, route: Route | None) -> PlanColumns:
         command_index=np.array([command], np.int8),
         uses_ego_status=True,
         command_source="route",
+        origins=(PlanOrigin(source=plan.source, reasons=plan.reasons),),
     )
 
 
@@ -136,6 +144,7 @@ def write_planning(path: str | Path, plans: PlanColumns) -> Path:
         token: {
             "poses": plans.poses[row, :, :columns].tolist(),
             "command": None if plans.command_index[row] < 0 else COMMANDS[plans.command_index[row]].value,
+            **(plans.origins[row].record() if plans.origins else {}),
         }
         for row, token in enumerate(plans.sample_tokens)
     }
@@ -168,7 +177,11 @@ def read_planning(path: str | Path) -> PlanColumns:
         poses[:, :, : widths.pop()] = np.array(rows, np.float64)
     commands = [_checked_command(path, token, plan) for token, plan in results.items()]
     return PlanColumns(
-        sample_tokens=tuple(results), poses=poses, command_index=np.array(commands, np.int8).reshape(-1), **meta
+        sample_tokens=tuple(results),
+        poses=poses,
+        command_index=np.array(commands, np.int8).reshape(-1),
+        origins=said_origins([_checked_origin(path, token, plan) for token, plan in results.items()]),
+        **meta,
     )
 
 
@@ -215,3 +228,10 @@ def _checked_command(path: Path, token: str, plan: dict[str, Any]) -> int:
             f"{path}: sample {token}, field 'command' is {command!r}, not one of {', '.join(_COMMAND_INDEX)} or null"
         )
     return _COMMAND_INDEX[command]
+
+
+def _checked_origin(path: Path, token: str, plan: dict[str, Any]) -> PlanOrigin:
+    try:
+        return PlanOrigin.of_record(plan)
+    except ValueError as error:
+        raise ValueError(f"{path}: sample {token}, {error}") from error

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from bevstack.evaluation.planning.ego_future import PLAN_STEPS
+from bevstack.evaluation.planning.origin import PlanOrigin
 from bevstack.evaluation.predictions.box_columns import BoxColumns
 from bevstack.evaluation.predictions.predicted import Predicted, Task, motions_of_samples
 
@@ -33,7 +34,7 @@ def _list_of(*fields: tuple[str, pa.DataType]) -> pa.DataType:
     )
 
 
-def _numbers(kind: pa.DataType) -> pa.DataType:
+def _values(kind: pa.DataType) -> pa.DataType:
     return pa.list_(pa.field("element", kind, nullable=False))
 
 
@@ -43,24 +44,30 @@ ARROW_TYPES: dict[Task, pa.DataType] = {
     "detection": _list_of(*_BOX, ("attribute_index", pa.int8())),
     "tracking": _list_of(*_BOX, ("track_id", pa.string())),
     "motion": _list_of(
-        ("instance", pa.string()), ("probabilities", _numbers(pa.float64())), ("points", _numbers(pa.float64()))
+        ("instance", pa.string()), ("probabilities", _values(pa.float64())), ("points", _values(pa.float64()))
     ),
     "found_motion": _list_of(
         *_BOX,
         ("attribute_index", pa.int8()),
-        ("probabilities", _numbers(pa.float64())),
-        ("points", _numbers(pa.float64())),
+        ("probabilities", _values(pa.float64())),
+        ("points", _values(pa.float64())),
     ),
     "planning": pa.struct(
         [
-            pa.field("poses", _numbers(pa.float64()), nullable=False),
+            pa.field("poses", _values(pa.float64()), nullable=False),
             pa.field("command_index", pa.int8(), nullable=False),
+            pa.field("source", pa.string(), nullable=False),
+            pa.field("reasons", _values(pa.string()), nullable=False),
         ]
     ),
-    "map": _numbers(pa.float32()),
+    "map": _values(pa.float32()),
     "occupancy": pa.binary(),
 }
 """Task -> type of its column, which has the name of the task."""
+EARLIER_TYPES: dict[Task, pa.DataType] = {
+    "planning": pa.struct([field for field in ARROW_TYPES["planning"] if field.name in ("poses", "command_index")])
+}
+"""Task -> type of its column in files that do not say who made a plan; they are read all the same."""
 
 
 def schema_of(tasks: Sequence[Task]) -> pa.Schema:
@@ -136,7 +143,10 @@ def _planning_to_arrow(predicted: Predicted) -> pa.Array:
     poses = _lists(
         np.full(len(plans.poses), PLAN_STEPS * POSE_NUMBERS), plans.poses.reshape(-1), kind.field("poses").type
     )
-    return pa.StructArray.from_arrays([poses, pa.array(plans.command_index)], fields=list(kind))
+    origins = plans.origins or (PlanOrigin(),) * len(plans.poses)
+    sources = pa.array([each.source for each in origins], pa.string())
+    reasons = pa.array([list(each.reasons) for each in origins], kind.field("reasons").type)
+    return pa.StructArray.from_arrays([poses, pa.array(plans.command_index), sources, reasons], fields=list(kind))
 
 
 def _map_to_arrow(predicted: Predicted) -> pa.Array:

@@ -17,6 +17,7 @@ from bevstack.evaluation.motion.columns import MotionColumns
 from bevstack.evaluation.motion.forecasts import to_motion_columns
 from bevstack.evaluation.motion.predictions import MotionPredictions
 from bevstack.evaluation.planning.file import PlanColumns, plan_columns
+from bevstack.evaluation.planning.origin import joined_origins
 from bevstack.evaluation.predictions.box_columns import BoxColumns
 from bevstack.evaluation.predictions.box_records import TRACKING_CLASSES
 from bevstack.types.boxes import Boxes3D
@@ -193,6 +194,7 @@ def _joined_plans(parts: Sequence[PlanColumns]) -> PlanColumns:
         sample_tokens=tuple(token for part in parts for token in part.sample_tokens),
         poses=np.concatenate([part.poses for part in parts]),
         command_index=np.concatenate([part.command_index for part in parts]),
+        origins=joined_origins([(len(part.sample_tokens), part.origins) for part in parts]),
     )
 
 

@@ -12,6 +12,7 @@ from bevstack.evaluation.motion.columns import MotionColumns
 from bevstack.evaluation.motion.predictions import NUM_STEPS, MotionPredictions
 from bevstack.evaluation.planning.ego_future import PLAN_STEPS
 from bevstack.evaluation.planning.file import NO_COMMAND, PlanColumns
+from bevstack.evaluation.planning.origin import PlanOrigin, said_origins
 from bevstack.evaluation.predictions.arrow import GEOMETRY, POSE_NUMBERS, TOKEN_COLUMN
 from bevstack.evaluation.predictions.box_columns import BoxColumns
 from bevstack.evaluation.predictions.box_records import MAX_BOXES_PER_SAMPLE, TRACKING_CLASSES
@@ -156,7 +157,11 @@ class TableReader:
         unknown = (commands < NO_COMMAND) | (commands >= len(COMMANDS))
         self._check(unknown, commands, tokens, rows, "planning.command_index", f"-1 to {len(COMMANDS) - 1}")
         return PlanColumns(
-            sample_tokens=tokens, poses=np.array(values), command_index=np.array(commands), **(self.planning or {})
+            sample_tokens=tokens,
+            poses=np.array(values),
+            command_index=np.array(commands),
+            origins=_origins(array),
+            **(self.planning or {}),
         )
 
     def _map(self, tokens: tuple[str, ...], array: pa.Array) -> tuple[MapSegmentation, ...]:
@@ -203,3 +208,13 @@ class TableReader:
 
     def _fault(self, token: str, field: str, what: str) -> ValueError:
         return ValueError(f"{self.source}: sample {token}: field '{field}' {what}")
+
+
+def _origins(plans: pa.StructArray) -> tuple[PlanOrigin, ...]:
+    """Who made each plan; none of a file of the time before that was kept."""
+    if plans.type.get_field_index("source") < 0:
+        return ()
+    columns = (plans.field(name).to_pylist() for name in ("source", "reasons"))
+    return said_origins(
+        [PlanOrigin(source=source, reasons=tuple(reasons)) for source, reasons in zip(*columns, strict=True)]
+    )

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from bevstack.data.class_names import ATTRIBUTES, DETECTION_CLASSES, OCCUPANCY_CLASSES
 from bevstack.data.maps import MAP_CLASSES
-from bevstack.evaluation.predictions.arrow import TOKEN_COLUMN, schema_of
+from bevstack.evaluation.predictions.arrow import EARLIER_TYPES, TOKEN_COLUMN, schema_of
 from bevstack.evaluation.predictions.predicted import DENSE_TASKS, TASKS, Predicted, Task
 from bevstack.evaluation.predictions.reader import TableReader
 from bevstack.types.bev import BevGrid, VoxelGrid
@@ -145,7 +145,7 @@ class PredictionStore:
             at = schema.get_field_index(expected.name)
             if at < 0:
                 raise ValueError(f"{self.path}: field '{expected.name}' is missing, though the file says it has it")
-            if schema.field(at).type != expected.type:
+            if schema.field(at).type not in (expected.type, EARLIER_TYPES.get(expected.name)):
                 raise ValueError(
                     f"{self.path}: field '{expected.name}' is {schema.field(at).type}, not {expected.type}"
                 )

@@ -10,6 +10,7 @@ import pytest
 from fixtures.planned_drives import left_turn_poses, plans_of, straight_poses
 
 from bevstack.evaluation.planning.file import PlanColumns, read_planning, write_planning
+from bevstack.evaluation.planning.origin import PlanOrigin
 
 POSES = np.concatenate((straight_poses(5.0), left_turn_poses()))
 
@@ -34,6 +35,16 @@ def test_plans_survive_the_file(tmp_path: Path, columns: int) -> None:
     np.testing.assert_array_equal(found.poses, plans.poses)
     assert found.command_index.tolist() == [0, -1]
     assert (found.frame, found.uses_ego_status, found.command_source) == ("lidar", True, "none")
+
+
+def test_who_made_a_plan_and_why_survives_the_file_and_a_choice_of_samples(tmp_path: Path) -> None:
+    said = PlanOrigin(source="fallback_stop", reasons=("off the road in 1.2 s", "hits a car"))
+    plans = replace(plans_of(POSES), origins=(PlanOrigin(), said))
+    found = read_planning(write_planning(tmp_path / "plans.json", plans))
+    assert found.origins == (PlanOrigin(), said)
+    assert found.take([1]).origins == (said,) and found.take([0]).origins == ()
+    with pytest.raises(ValueError, match="1 origins of 2 plans"):
+        replace(plans, origins=(said,))
 
 
 def test_no_plans_are_a_valid_file(tmp_path: Path) -> None:
@@ -63,6 +74,8 @@ FAULTS = {
         0, ["x", 0]
     ),
     "sample one, field 'command' is 'up'": lambda document: document["results"]["one"].update(command="up"),
+    r"sample two, field 'reasons' is 'none'": lambda document: document["results"]["two"].update(reasons="none"),
+    r"sample one, field 'source' is 3": lambda document: document["results"]["one"].update(source=3),
     "sample two, field 'poses': 2 and 3 numbers": lambda document: document["results"]["two"].update(
         poses=[[0.0, 0.0, 0.0]] * 6
     ),

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bevstack.evaluation.predictions import writer as writer_module
+from bevstack.evaluation.predictions.arrow import EARLIER_TYPES
 from bevstack.evaluation.predictions.box_columns import BoxColumns
 from bevstack.evaluation.predictions.predicted import TASKS, Predicted
 from bevstack.evaluation.predictions.store import PredictionStore
@@ -34,6 +35,18 @@ def test_every_task_is_read_as_it_was_written_to_the_last_bit(store: Path) -> No
     assert opened.tasks == TASKS and opened.sample_tokens == tuple(TOKENS) and opened.meta == META
     assert_same(opened.read(), predicted_of(TOKENS))
     assert opened.read("map", "planning").tasks == ("planning", "map")
+
+
+def test_a_store_without_the_origins_of_its_plans_is_read_all_the_same(store: Path, tmp_path: Path) -> None:
+    table = pq.read_table(store)
+    place, plans = table.schema.get_field_index("planning"), table.column("planning").combine_chunks()
+    earlier = EARLIER_TYPES["planning"]
+    column = pa.StructArray.from_arrays([plans.field(field.name) for field in earlier], fields=list(earlier))
+    old = table.set_column(place, pa.field("planning", earlier, nullable=False), column)
+    pq.write_table(old, tmp_path / "old.parquet", write_page_checksum=True)
+    found, expected = PredictionStore(tmp_path / "old.parquet").read("planning"), predicted_of(TOKENS).planning
+    assert found.planning.origins == () and len(expected.origins) == len(TOKENS)
+    np.testing.assert_array_equal(found.planning.poses, expected.poses)
 
 
 @given(seed=st.integers(0, 10**6), count=st.integers(0, 9), tasks=st.sets(st.sampled_from(TASKS)))
