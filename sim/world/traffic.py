@@ -14,7 +14,7 @@ from bevstack.geometry.transforms import wrap_angle
 from bevstack.planning.vehicle import NUSCENES_VEHICLE
 from bevstack.sim.world.actors import ActorModel
 from bevstack.sim.world.drive_paths import RUN_OUT_M
-from bevstack.sim.world.pedestrians import crossing_rows, record_walkers, step_walkers
+from bevstack.sim.world.pedestrians import Walker, crossing_rows, record_walkers, step_walkers
 from bevstack.sim.world.placements import (
     StreetScene,
     close_lanes,
@@ -100,14 +100,37 @@ def interpolated(times_s: np.ndarray, poses: np.ndarray, time_s: float) -> Float
     return out
 
 
-def simulate_traffic(town: Town, *, seed: int, duration_s: float, preset: WorldPreset) -> Traffic:
-    """Play a scene of some duration in a town.
+@dataclass(slots=True, kw_only=True, eq=False)
+class TrafficScene:
+    """A scene while it is played: everybody in it, and the rules that they keep."""
 
-    The ego vehicle drives a random route at up to the speed limit; `preset.crowd` says how many others there are.
-    The same arguments give the same tracks.
-    """
+    ego: Vehicle
+    vehicles: list[Vehicle]
+    """The ego vehicle first."""
+    walkers: list[Walker]
+    street: StreetScene
+    junctions: Junctions
+    obstacles: Float[np.ndarray, "K 6"]
+    """What stands on the road, as rows of `vehicle_circles`."""
+
+    def record(self) -> None:
+        """Append the present state to the tracks of everybody."""
+        record(self.vehicles)
+        record_walkers(self.walkers)
+
+    def step_drivers(self, now_s: float) -> None:
+        """Advance all vehicles by `STEP_S`."""
+        rows = np.concatenate((self.obstacles, crossing_rows(self.walkers)))
+        step_vehicles(self.vehicles, rows, self.junctions, now_s)
+
+    def step_people(self, now_s: float) -> None:
+        """Advance all walkers by `STEP_S`; the vehicles have moved already."""
+        step_walkers(self.walkers, self.vehicles, self.ego, now_s, STEP_S)
+
+
+def begin_traffic(town: Town, *, seed: int, duration_s: float, preset: WorldPreset) -> TrafficScene:
+    """The scene of a town and a seed, `BURN_IN_S` before its time 0."""
     rng = np.random.default_rng([seed, 7])
-    steps = round(duration_s / STEP_S) + 1
     ego = place_ego(town, rng, duration_s + BURN_IN_S)
     way = ego.path.points[int((ego.rear_m + 0.2 * duration_s) / 0.5) :][: int(duration_s * 8.0 / 0.5)]
     street = StreetScene(town=town, way=way, rng=rng)
@@ -121,35 +144,68 @@ def simulate_traffic(town: Town, *, seed: int, duration_s: float, preset: WorldP
     junctions = Junctions(town.roads, red_lights(town.roads, ego, rng, duration_s))
     for vehicle in vehicles:
         junctions.claim_underneath(vehicle)
-    obstacles = street.obstacle_rows()
+    return TrafficScene(
+        ego=ego,
+        vehicles=vehicles,
+        walkers=walkers,
+        street=street,
+        junctions=junctions,
+        obstacles=street.obstacle_rows(),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PlayedActor:
+    """The track of one actor of a scene, and who that was."""
+
+    source: tuple[str, int, int]
+    """Kind ("vehicle", "walker" or "standing"), index among them, and part: 1 for the trailer of a vehicle."""
+    track: ActorTrack
+    is_kept: bool
+    """False where it would touch somebody some time."""
+
+
+def play_traffic(
+    town: Town, *, seed: int, duration_s: float, preset: WorldPreset
+) -> tuple[EgoTrack, tuple[PlayedActor, ...]]:
+    """Play a scene; everybody in it, those who would touch somebody too."""
+    scene = begin_traffic(town, seed=seed, duration_s=duration_s, preset=preset)
+    steps = round(duration_s / STEP_S) + 1
     burn_in = round(BURN_IN_S / STEP_S)
     for step in range(-burn_in, steps):
         now_s = step * STEP_S
         if step >= 0:
-            record(vehicles)
-            record_walkers(walkers)
-        rows = np.concatenate((obstacles, crossing_rows(walkers)))
-        step_vehicles(vehicles, rows, junctions, now_s)
-        step_walkers(walkers, vehicles, ego, now_s, STEP_S)
+            scene.record()
+        scene.step_drivers(now_s)
+        scene.step_people(now_s)
     times = np.arange(steps) * STEP_S
-    tracks, groups = [], []
-    for index, vehicle in enumerate(vehicles[1:]):
-        for track in _vehicle_tracks(vehicle, times):
-            tracks.append(track)
-            groups.append(index)
-    for walker in walkers:
+    found: list[tuple[tuple[str, int, int], ActorTrack]] = []
+    for index, vehicle in enumerate(scene.vehicles[1:]):
+        found.extend((("vehicle", index, part), track) for part, track in enumerate(_vehicle_tracks(vehicle, times)))
+    for index, walker in enumerate(scene.walkers):
         poses = np.array([(x, y, z, yaw) for (x, y, yaw), z in zip(walker.poses, walker.heights_m)])
         names = tuple("pedestrian.moving" if moving else "pedestrian.standing" for moving in walker.moving)
-        tracks.append(_track(walker.model, times, poses, np.array(walker.phases), names))
-        groups.append(len(groups) + 10_000)
-    for actor in street.actors:
+        found.append((("walker", index, 0), _track(walker.model, times, poses, np.array(walker.phases), names)))
+    for index, actor in enumerate(scene.street.actors):
         poses = np.tile((*actor.pose[:2], actor.z_m, actor.pose[2]), (steps, 1))
         phases = np.full(steps, actor.model.standing_phase)
-        tracks.append(_track(actor.model, times, poses, phases, (actor.attribute,) * steps))
-        groups.append(len(groups) + 10_000)
-    ego_track = _ego_track(ego, times)
-    keep = _without_overlaps(ego_track, tracks, np.array(groups))
-    return Traffic(ego=ego_track, actors=tuple(track for track, kept in zip(tracks, keep) if kept))
+        found.append((("standing", index, 0), _track(actor.model, times, poses, phases, (actor.attribute,) * steps)))
+    ego_track = _ego_track(scene.ego, times)
+    # Lorry and trailer share a group.
+    groups = np.array([index if kind == "vehicle" else 10_000 + k for k, ((kind, index, _), _) in enumerate(found)])
+    keep = _without_overlaps(ego_track, [track for _, track in found], groups)
+    actors = (PlayedActor(source=source, track=track, is_kept=bool(kept)) for (source, track), kept in zip(found, keep))
+    return ego_track, tuple(actors)
+
+
+def simulate_traffic(town: Town, *, seed: int, duration_s: float, preset: WorldPreset) -> Traffic:
+    """Play a scene of some duration in a town.
+
+    The ego vehicle drives a random route at up to the speed limit; `preset.crowd` says how many others there are.
+    The same arguments give the same tracks.
+    """
+    ego, actors = play_traffic(town, seed=seed, duration_s=duration_s, preset=preset)
+    return Traffic(ego=ego, actors=tuple(actor.track for actor in actors if actor.is_kept))
 
 
 def _track(

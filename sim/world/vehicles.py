@@ -44,6 +44,8 @@ class Vehicle:
     """Stands still until then (a stop for no visible reason, as vehicles make)."""
     held: set[int] = field(default_factory=set)
     """Junction connectors that it may be on."""
+    driven_pose: tuple[float, float, float] | None = None
+    """Box centre and yaw of a vehicle that is driven from outside and need not be on its path; None on the path."""
     has_left: bool = False
     poses: list[tuple[float, float, float]] = field(default_factory=list)
     trailer_poses: list[tuple[float, float, float]] = field(default_factory=list)
@@ -63,6 +65,8 @@ class Vehicle:
 
     def pose(self) -> tuple[float, float, float]:
         """Box centre x, y and yaw."""
+        if self.driven_pose is not None:
+            return self.driven_pose
         return self.path.pose(self.rear_m, self.wheelbase_m, self.length_m / 2 - self.rear_overhang_m)
 
     def trailer_pose(self) -> tuple[float, float, float]:
