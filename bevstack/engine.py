@@ -28,6 +28,9 @@ from bevstack.types.trajectory import Plan, Route, RouteCommand
 _LOG = logging.getLogger(__name__)
 _RIGID_TOLERANCE = 1e-3
 
+CueSource = Literal["cached", "none"] | LiveCues
+"""Where a model that reads text has it from, see `Session`."""
+
 NO_ROUTE = Route(command=RouteCommand.STRAIGHT, waypoints_ego=np.zeros((0, 2)), speed_limit_mps=float("nan"))
 """What planners are given with frames that have no route: straight along the road, as far as it is known."""
 
@@ -62,7 +65,7 @@ class Session:
         max_sensor_age_s: float | None = None,
         tracker: Tracker | None = None,
         forecaster: Forecaster | None = None,
-        cues: Literal["cached", "none"] | LiveCues = "cached",
+        cues: CueSource = "cached",
         max_cue_age_s: float | None = None,
         planner: Planner | None = None,
     ) -> None:

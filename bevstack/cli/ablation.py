@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     add_run_arguments(parser, experiment="drive_small")
     parser.add_argument("--variants", type=_names, default=(), metavar="NAMES", help="only these models")
     parser.add_argument(
-        "--conditions", type=_names, default=(), metavar="NAMES", help="only these texts, of fresh, stale-0.5s, ..."
+        "--conditions", type=_names, default=(), metavar="NAMES", help="only these texts, of fresh, live, ..."
     )
     return parser
 
@@ -50,11 +50,11 @@ def run(arguments: list[str]) -> int:
     """Plan, train, evaluate, summarise."""
     args = parser().parse_intermixed_args(arguments)
     check_run_arguments(args)
-    from bevstack.training.ablation import conditions_of, models_of, plan
+    from bevstack.training.ablation import captioner_of_cues, conditions_of, models_of, plan
 
     overrides = [*run_overrides(args), *args.overrides]
     models = models_of(overrides, args.experiment, args.variants)
-    conditions = conditions_of(args.conditions)
+    conditions = conditions_of(args.conditions, captioner_of_cues(overrides, args.experiment))
     runs = plan(overrides, models, conditions, range(args.seeds), args.out, limit=args.limit)
     return carry_out_planned(runs, args, lambda: _write(args, overrides, runs, models, conditions))
 

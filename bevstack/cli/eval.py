@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bevstack.cli.cue_arguments import add_cue_arguments, cue_condition
+from bevstack.cli.cue_arguments import add_cue_arguments, cue_condition, names_cues
 
 if TYPE_CHECKING:
     from bevstack.evaluation.checkpoint import LabelledData
@@ -155,17 +155,18 @@ def _from_model(
     args: argparse.Namespace, ranks: "Ranks"
 ) -> tuple["LabelledData", dict[str, "ToScore"], dict[str, Any]]:
     from bevstack.evaluation.checkpoint import choose_device, open_checkpoint
-    from bevstack.evaluation.cue_condition import cues_given
     from bevstack.evaluation.dense.lidar_frame import LidarFrame
     from bevstack.evaluation.full_session import full_session
     from bevstack.evaluation.predict import meta_of, predict, spread
-    from bevstack.evaluation.predictions.scoring import Scene, forecasts_of, statistics_of_tasks
+    from bevstack.evaluation.predictions.scoring import Scene, forecasts_of, plans_of, statistics_of_tasks, tracks_of
     from bevstack.evaluation.predictions.store import PredictionStore
     from bevstack.evaluation.predictions.submission import SubmissionMeta
     from bevstack.evaluation.predictions.writer import PredictionWriter
     from bevstack.evaluation.runner import ToScore
+    from bevstack.perception.language.live_cues import LiveCues
 
-    checkpoint = cue_condition(args).apply(open_checkpoint(args.checkpoint))
+    text = cue_condition(args)
+    checkpoint = text.apply(open_checkpoint(args.checkpoint))
     modalities = checkpoint.modalities(args.modality)
     device = choose_device(args.device, int(os.environ.get("LOCAL_RANK", ranks.rank)))
     data = checkpoint.labelled_data(args.data, args.version, args.split)
@@ -173,9 +174,17 @@ def _from_model(
     indices = spread(len(frames), args.limit)
     is_whole = len(indices) == len(frames)
     tokens = ranks.share(frames.index, [frames.token(index) for index in indices])
-    sessions = {each: full_session(checkpoint, device, is_whole=is_whole, planner=args.planner) for each in modalities}
+    sessions = {
+        each: full_session(
+            checkpoint, device, is_whole=is_whole, planner=args.planner, cues=text.source(checkpoint, device)
+        )
+        for each in modalities
+    }
     out = args.out or _default_out(args, frames.split)
     with ExitStack() as stack:
+        for session in sessions.values():
+            if isinstance(session.cues, LiveCues):
+                stack.enter_context(session.cues)
         writers: dict[Any, PredictionWriter] = {
             modality: stack.enter_context(
                 PredictionWriter(_part(out, modality, ranks.rank, ranks.count), meta_of(checkpoint, frames, modality))
@@ -200,10 +209,12 @@ def _from_model(
             dense=predictions.dense,
             tasks=statistics_of_tasks(stores[modality], scene)[0],
             forecasts=forecasts_of(stores[modality]),
+            tracks=tracks_of(stores[modality]),
+            plans=plans_of(stores[modality]),
         )
         for modality, predictions in found.items()
     }
-    given = cues_given(checkpoint, frames, ranks)
+    given = text.record(checkpoint, frames, [session.cues for session in sessions.values()], ranks)
     return data, to_score, {"checkpoint": checkpoint.description, "device": device, **given}
 
 
@@ -246,7 +257,7 @@ def _from_file(args: argparse.Namespace, ranks: "Ranks") -> tuple["LabelledData"
         raise ValueError("--modality needs --checkpoint: a file of predictions says itself which sensors it used")
     if args.planner:
         raise ValueError("--planner needs --checkpoint: a file of predictions holds its plans")
-    if args.cues is not None or args.cue_age is not None or args.wrong_cues is not None or args.no_cues:
+    if names_cues(args):
         raise ValueError("options about cues need --checkpoint: what was predicted was predicted with the text of then")
     if args.figures_only:
         raise ValueError("--figures-only needs --checkpoint: a file of predictions is yours to delete")

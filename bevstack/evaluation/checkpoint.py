@@ -26,7 +26,7 @@ from bevstack.data.index import open_index
 from bevstack.data.labels import LabelledFrames, Labeller
 from bevstack.data.nuscenes import NuScenesFrames
 from bevstack.data.occupancy import OccupancyFormat
-from bevstack.engine import Session
+from bevstack.engine import CueSource, Session
 from bevstack.evaluation.modality import MODALITIES, Modality
 from bevstack.evaluation.splits import choose_split
 from bevstack.model import DrivingModel
@@ -145,6 +145,7 @@ class Checkpoint:
         *,
         forecaster: Forecaster | None = None,
         planner: Planner | None = None,
+        cues: CueSource = "cached",
     ) -> Session:
         """An engine for this model, with tracks, forecasts and plans where it is given what makes them."""
         return Session(
@@ -155,6 +156,7 @@ class Checkpoint:
             tracker=tracker,
             forecaster=forecaster,
             planner=planner,
+            cues=cues,
         )
 
 

@@ -7,7 +7,7 @@ decide does not depend on how busy the machine is.
 
 from typing import Literal, get_args
 
-from bevstack.engine import Session
+from bevstack.engine import CueSource, Session
 from bevstack.evaluation.checkpoint import Checkpoint
 from bevstack.perception.tracking.forecast import ConstantVelocityForecaster
 from bevstack.perception.tracking.tracker import Tracker
@@ -21,7 +21,14 @@ _PROPOSES = "planning"
 """The part of the second stage that proposes where to drive."""
 
 
-def full_session(checkpoint: Checkpoint, device: str, *, is_whole: bool, planner: PlannerChoice | None) -> Session:
+def full_session(
+    checkpoint: Checkpoint,
+    device: str,
+    *,
+    is_whole: bool,
+    planner: PlannerChoice | None,
+    cues: CueSource = "cached",
+) -> Session:
     """An engine that tracks, forecasts and plans.
 
     Args:
@@ -29,6 +36,7 @@ def full_session(checkpoint: Checkpoint, device: str, *, is_whole: bool, planner
         device: Where it runs.
         is_whole: Whether it sees every frame of its scenes.
         planner: Who plans; None is the model where it has learned to, else the rules.
+        cues: Where a model that reads text has it from, see `Session`.
 
     Raises:
         ValueError: the model has not learned to plan, but is asked to.
@@ -38,6 +46,7 @@ def full_session(checkpoint: Checkpoint, device: str, *, is_whole: bool, planner
         Tracker() if is_whole else None,
         forecaster=ConstantVelocityForecaster(),
         planner=_planner(checkpoint, planner) if is_whole else None,
+        cues=cues,
     )
 
 

@@ -139,6 +139,6 @@ def _without(content: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     found: dict[str, tuple[int, int]] = {}
     for run in content["runs"]:
         for condition, of in run["conditions"].items():
-            if of["cues"] is not None and of["cues"]["name"] is not None:
+            if of["cues"] is not None and (of["cues"]["name"] or of["cues"].get("captioner")):
                 found[condition] = (sum(of["cues"]["frames_without"].values()), content["data"]["num_frames"])
     return found

@@ -13,14 +13,15 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from bevstack.build import CONFIG_FOLDER, compose, data_location
-from bevstack.data.cue_cache import MANIFEST_NAME, cue_folder
+from bevstack.data.cue_cache import MANIFEST_NAME, CueCache, cue_folder
+from bevstack.perception.language.captioners import ZERO_SHOT
 from bevstack.training.fit import flat_weights
 from bevstack.training.planned_runs import PlannedRun, Scoring, Variant, named_overrides, plan_runs
 from bevstack.training.tasks import tasks_of
 from bevstack.types.errors import did_you_mean
 
 GROUP = "ablation"
-FRESH, ABSENT = "fresh", "absent"
+FRESH, LIVE, ABSENT = "fresh", "live", "absent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,9 @@ def _stale(seconds: str) -> Condition:
 
 CONDITIONS = (
     Condition(name=FRESH, words=("--cue-age", "0"), meaning="the cue of the frame itself, from the cache"),
+    Condition(
+        name=LIVE, words=("--live-cues", ZERO_SHOT), meaning="made on the way: the cue of the frame before, refined"
+    ),
     _stale("0.5"),
     _stale("2"),
     _stale("10"),
@@ -111,14 +115,39 @@ def models_of(overrides: Sequence[str], experiment: str, names: Sequence[str] = 
     ]
 
 
-def conditions_of(names: Sequence[str] = ()) -> tuple[Condition, ...]:
-    """The conditions of these names, in their own order; all where there is none.
+def conditions_of(names: Sequence[str] = (), captioner: str = ZERO_SHOT) -> tuple[Condition, ...]:
+    """The conditions of these names, in their own order.
+
+    Args:
+        names: where there is none, all that compare with the cached text.
+        captioner: who wrote that. Another one says other things, and is not asked to speak live unless it is named.
 
     Raises:
         ValueError: there is no such condition.
     """
     chosen = _chosen(names, tuple(condition.name for condition in CONDITIONS), "condition")
-    return tuple(condition for condition in CONDITIONS if condition.name in chosen)
+    is_same = names or captioner.partition(":")[0] == ZERO_SHOT
+    return tuple(of for of in CONDITIONS if of.name in chosen and (is_same or of.name != LIVE))
+
+
+def captioner_of_cues(overrides: Sequence[str], experiment: str) -> str:
+    """Who wrote the cues of the held-out data.
+
+    Raises:
+        ValueError: there are none.
+    """
+    config = compose(overrides)
+    root = data_location(config, "val")[0]
+    if config.data.cues.name is None:
+        raise ValueError(f"{experiment} has no cues to vary: give data.cues.name=NAME")
+    return CueCache(_existing_cues(str(root), str(config.data.cues.name))).settings.captioner
+
+
+def _existing_cues(root: str, name: str) -> Path:
+    folder = cue_folder(root, name)
+    if not (folder / MANIFEST_NAME).is_file():
+        raise ValueError(f"there are no cues in {folder}: make them with bevstack cues make {root}")
+    return folder
 
 
 def plan(
@@ -177,9 +206,7 @@ def _cue_hash(config: DictConfig) -> str:
         return ""
     digest = hashlib.sha256()
     for root in (data_location(config, "train")[0], data_location(config, "val")[0]):
-        folder = cue_folder(root, str(config.data.cues.name))
-        if not (folder / MANIFEST_NAME).is_file():
-            raise ValueError(f"there are no cues in {folder}: make them with bevstack cues make {root}")
+        folder = _existing_cues(str(root), str(config.data.cues.name))
         for file in sorted([folder / MANIFEST_NAME, *folder.glob("*.parquet")]):
             digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()

@@ -8,7 +8,7 @@ import pytest
 from bevstack.build import compose
 from bevstack.data.cue_cache import CueSettings, claim_cache, cue_folder
 from bevstack.training import planned_runs
-from bevstack.training.ablation import CONDITIONS, conditions_of, models_of, plan
+from bevstack.training.ablation import CONDITIONS, captioner_of_cues, conditions_of, models_of, plan
 
 EXPERIMENT = "drive_small"
 
@@ -99,11 +99,23 @@ def test_fewer_texts_are_the_same_runs(data: Path) -> None:
     assert few.folder == all_of_them.folder and [of.folder for of in few.scorings] == ["eval/fresh", "eval/wrong"]
 
 
+def test_only_the_captioner_that_wrote_the_cached_text_speaks_live(data: Path) -> None:
+    assert captioner_of_cues(_overrides(data), EXPERIMENT) == "by hand"
+    assert "live" not in {of.name for of in conditions_of((), "by hand")}
+    assert {of.name for of in conditions_of((), "by hand")} | {"live"} == {of.name for of in CONDITIONS}
+    assert "live" in {of.name for of in conditions_of((), "zero-shot:lite0+minilm")}
+    assert [of.name for of in conditions_of(("live",), "by hand")] == ["live"]
+
+
 def test_data_without_cues_is_refused_before_anything_is_trained(data: Path) -> None:
     (cue_folder(data / "val", "zero-shot") / "cues.json").unlink()
     models = models_of(_overrides(data), EXPERIMENT)
     with pytest.raises(ValueError, match=r"no cues in .*val.*bevstack cues make"):
         plan(_overrides(data), models, CONDITIONS, [0], data)
+    with pytest.raises(ValueError, match=r"no cues in .*val.*bevstack cues make"):
+        captioner_of_cues(_overrides(data), EXPERIMENT)
+    with pytest.raises(ValueError, match="drive_small has no cues to vary: give data.cues.name=NAME"):
+        captioner_of_cues([*_overrides(data), "data.cues.name=null"], EXPERIMENT)
 
 
 def test_what_is_not_known_is_refused_with_what_is() -> None:
