@@ -28,6 +28,7 @@ from bevstack.evaluation.detection.boxes import DetectionTruth, ScoredBoxes, rea
 from bevstack.evaluation.detection.protocol import PROTOCOL, DetectionScores, score
 from bevstack.evaluation.detection.ranks import score_over_ranks
 from bevstack.evaluation.motion.columns import MotionColumns
+from bevstack.evaluation.planning.file import PlanColumns
 from bevstack.evaluation.predictions.box_columns import BoxColumns
 from bevstack.evaluation.predictions.submission import SubmissionMeta, write_json, write_submission
 from bevstack.evaluation.protocols import PROTOCOLS
@@ -38,7 +39,9 @@ from bevstack.evaluation.shown_frames import (
     choose_frames,
     forecasts_of_frames,
     least_alike,
+    plans_of_frames,
     save_frames,
+    tracks_of_frames,
 )
 from bevstack.evaluation.task_statistics import TaskStatistics
 
@@ -62,6 +65,10 @@ class ToScore:
     """Kind of predictions -> their statistics, for every task but detection, map and occupancy."""
     forecasts: Callable[[], MotionColumns] | None = None
     """Reads where found objects may go, for the shown frames; None without forecasts."""
+    tracks: Callable[[], BoxColumns] | None = None
+    """Reads boxes with identities, for the shown frames; None without tracks."""
+    plans: Callable[[], PlanColumns] | None = None
+    """Reads plans, for the shown frames; None without plans."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,22 +127,24 @@ def evaluate(
             first = choose_frames(counts, num_shown) if counts else least_alike(dense, tokens, num_shown)
             shown = ranks.from_first(first)
         found = ranks.gathered({} if boxes is None else boxes_of_frames(boxes, frames, shown)) or []
-        ways = ranks.gathered({} if item.forecasts is None else forecasts_of_frames(item.forecasts(), frames, shown))
         rows[name] = _Row(
             scores=scores,
             counts=counts,
             dense=dense,
             seconds_per_frame=_mean_seconds(item.seconds_per_frame, len(own), ranks),
             boxes={token: of for part in found for token, of in part.items()},
-            forecasts={token: of for part in ways or [] for token, of in part.items()},
+            layers={
+                "forecasts": _layer(item.forecasts, forecasts_of_frames, frames, shown, ranks),
+                "tracks": _layer(item.tracks, tracks_of_frames, frames, shown, ranks),
+                "plans": _layer(item.plans, plans_of_frames, frames, shown, ranks),
+            },
         )
     statistics = _statistics(gathering, rows, ranks)
     scores_of = {name: row.scores for name, row in rows.items() if row.scores is not None}
     if statistics is None:
         return Evaluation(folder=out, scores=scores_of, content={})
     shown_rows = {
-        name: ShownRow(boxes=row.boxes, rasters=row.dense.rasters, forecasts=row.forecasts)
-        for name, row in rows.items()
+        name: ShownRow(boxes=row.boxes, rasters=row.dense.rasters, layers=row.layers) for name, row in rows.items()
     }
     save_frames(out / FRAMES_FOLDER, frames, labellers, shown, shown_rows)
     content = _content(rows, statistics, frames, tokens, without_labels or {}, provenance)
@@ -157,8 +166,8 @@ class _Row:
     seconds_per_frame: float | None
     boxes: dict[str, tuple[ShownBoxes, ShownBoxes]]
     """Annotated and predicted boxes of the shown frames, by sample token."""
-    forecasts: dict[str, list[dict[str, Any]]]
-    """Of the shown frames, see `bevstack.evaluation.motion.shown`."""
+    layers: dict[str, dict[str, Any]]
+    """See `ShownRow`."""
 
     def content(self, tasks: Mapping[str, TaskStatistics]) -> dict[str, Any]:
         """The row as it is written to `metrics.json`."""
@@ -194,6 +203,18 @@ def _detection(
     if item.meta is not None:
         write_submission(submission, item.meta, predictions.to_records())
     return scores, boxes
+
+
+def _layer(
+    read: Callable[[], Any] | None,
+    of_frames: Callable[[Any, NuScenesFrames, Sequence[tuple[int, FrameCount]]], dict[str, Any]],
+    frames: NuScenesFrames,
+    shown: Sequence[tuple[int, FrameCount]],
+    ranks: Ranks,
+) -> dict[str, Any]:
+    """What a layer shows of the frames of all processes, by sample token; empty where there is nothing to read."""
+    parts = ranks.gathered({} if read is None or not shown else of_frames(read(), frames, shown))
+    return {token: of for part in parts or [] for token, of in part.items()}
 
 
 def _counts(boxes: ScoredBoxes, ranks: Ranks) -> FrameCounts | None:

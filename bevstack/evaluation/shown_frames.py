@@ -19,7 +19,11 @@ from bevstack.evaluation.detection.boxes import ScoredBoxes
 from bevstack.evaluation.detection.nuscenes import to_detections
 from bevstack.evaluation.motion.columns import MotionColumns
 from bevstack.evaluation.motion.shown import forecast_rows
+from bevstack.evaluation.planning.ego_future import read_ego_future
+from bevstack.evaluation.planning.file import PlanColumns
+from bevstack.evaluation.planning.shown import driven_boxes, plan_rows
 from bevstack.evaluation.predictions.box_columns import BoxColumns
+from bevstack.evaluation.tracking.shown import TAIL_FRAMES, track_rows
 from bevstack.types.errors import DatasetError
 from bevstack.types.frame import Annotations
 from bevstack.types.scene import Detections
@@ -28,6 +32,8 @@ _LOG = logging.getLogger(__name__)
 
 MAX_SHOWN_BOXES = 150
 MIN_SHOWN_SCORE = 0.03
+LAYERS = ("forecasts", "tracks", "plans")
+"""What a row may show beside boxes and rasters: see the modules `shown` of motion, tracking and planning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +43,8 @@ class ShownRow:
     boxes: Mapping[str, tuple[ShownBoxes, ShownBoxes]]
     """Annotated and predicted."""
     rasters: Mapping[str, Rasters]
-    forecasts: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
-    """See `bevstack.evaluation.motion.shown`."""
+    layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """One of `LAYERS` -> what it shows of each sample token, ready for JSON."""
 
 
 def choose_frames(counts: FrameCounts, limit: int) -> list[tuple[int, FrameCount]]:
@@ -95,6 +101,40 @@ def forecasts_of_frames(
     return {token: forecast_rows(motion, token, _pose(frames, token)) for token in tokens}
 
 
+def tracks_of_frames(
+    tracks: BoxColumns, frames: NuScenesFrames, shown: Sequence[tuple[int, FrameCount]]
+) -> dict[str, list[dict[str, Any]]]:
+    """The tracks of the shown frames, by sample token, each with where it was before."""
+    there, index = set(tracks.sample_tokens), frames.index
+    rows = {}
+    for token in (count.token for _, count in shown if count.token in there):
+        sample = index.sample_row(token)
+        before = np.arange(max(0, sample - TAIL_FRAMES), sample)
+        before = before[index["sample_scene"][before] == index["sample_scene"][sample]]
+        past = [index.sample_tokens[int(row)] for row in before]
+        rows[token] = track_rows(tracks, token, past, _pose(frames, token))
+    return rows
+
+
+def plans_of_frames(
+    plans: PlanColumns, frames: NuScenesFrames, shown: Sequence[tuple[int, FrameCount]]
+) -> dict[str, dict[str, Any]]:
+    """The plans of the shown frames, by sample token."""
+    there = set(plans.sample_tokens)
+    tokens = [count.token for _, count in shown if count.token in there]
+    return plan_rows(plans, read_ego_future(frames.index, frames.split), tokens) if tokens else {}
+
+
+def _driven(frames: NuScenesFrames, shown: Sequence[tuple[int, FrameCount]]) -> dict[str, list[list[float]]]:
+    """Where the vehicle itself went after the shown frames; nothing where a sample has no LiDAR to define `ego`."""
+    try:
+        future = read_ego_future(frames.index, frames.split)
+    except DatasetError as error:
+        _LOG.warning("the report does not show the vehicle's own drive: %s", error)
+        return {}
+    return driven_boxes(future, [count.token for _, count in shown])
+
+
 def _shown(boxes: BoxColumns, rows: np.ndarray, counts: np.ndarray, T_global_ego: np.ndarray) -> ShownBoxes:
     return ShownBoxes(detections=to_detections(boxes.take(rows), T_global_ego), counted=counts[rows])
 
@@ -108,6 +148,12 @@ def _uncounted(truth: Annotations | None) -> ShownBoxes:
     return ShownBoxes(detections=detections, counted=np.zeros(len(truth.boxes), bool))
 
 
+def _of_token(layer: str, token: str, rows: Mapping[str, ShownRow]) -> dict[str, Any]:
+    """Row -> what a layer shows of a sample, of the rows that have it."""
+    found = {name: row.layers.get(layer, {}) for name, row in rows.items()}
+    return {name: of_tokens[token] for name, of_tokens in found.items() if token in of_tokens}
+
+
 def save_frames(
     folder: Path,
     frames: NuScenesFrames,
@@ -117,6 +163,7 @@ def save_frames(
 ) -> None:
     """Write all shown frames to a new folder, then put it in the place of the old one."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    driven = _driven(frames, shown) if shown else {}
     fresh = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
         for rank, count in shown:
@@ -137,7 +184,8 @@ def save_frames(
                 truth=next(iter(boxes.values()))[0] if boxes else _uncounted(frame.annotations),
                 predictions={name: found for name, (_, found) in boxes.items()},
                 rasters={TRUTH: true_rasters(frame.annotations), **predicted} if is_dense else {},
-                forecasts={name: row.forecasts[token] for name, row in rows.items() if token in row.forecasts},
+                layers={layer: _of_token(layer, token, rows) for layer in LAYERS},
+                driven=driven.get(token),
             )
         if folder.exists():
             shutil.rmtree(folder)

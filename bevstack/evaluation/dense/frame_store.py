@@ -1,7 +1,8 @@
 """Frames kept beside the metrics so that a report can show them without the data set.
 
-One folder for each frame: `frame.json` with calibrations, boxes in `ego`, a thinned LiDAR cloud, and map, occupancy and
-the attention of a cue from above; and one JPEG for each camera, in the size that the model saw.
+One folder for each frame: `frame.json` with calibrations, boxes in `ego`, a thinned LiDAR cloud, map, occupancy and the
+attention of a cue from above, forecasts, tracks, plans, the route and where the vehicle itself went; and one JPEG for
+each camera, in the size that the model saw.
 """
 
 import base64
@@ -20,6 +21,7 @@ from bevstack.evaluation.predictions.submission import write_json
 from bevstack.geometry.transforms import rigid_inverse
 from bevstack.types.frame import Frame, PointIndex
 from bevstack.types.scene import Detections
+from bevstack.types.trajectory import Route
 
 FRAME_FILE = "frame.json"
 MAX_POINTS = 12_000
@@ -60,7 +62,8 @@ def save_frame(
     truth: ShownBoxes,
     predictions: Mapping[str, ShownBoxes],
     rasters: Mapping[str, Rasters] | None = None,
-    forecasts: Mapping[str, list[dict[str, Any]]] | None = None,
+    layers: Mapping[str, Mapping[str, Any]] | None = None,
+    driven: list[list[float]] | None = None,
 ) -> Path:
     """Write one frame into its own folder below `folder`.
 
@@ -72,7 +75,8 @@ def save_frame(
         truth: Annotated boxes.
         predictions: Modality -> what the model found.
         rasters: `TRUTH` or modality -> map, occupancy and attention from above.
-        forecasts: Modality -> where the found objects may go, see `bevstack.evaluation.motion.shown`.
+        layers: Name of a further layer -> modality -> what it shows, ready for JSON; see `shown_frames.LAYERS`.
+        driven: Where the vehicle itself went, see `bevstack.evaluation.planning.shown`.
 
     Raises:
         OSError: the folder cannot be written.
@@ -110,7 +114,9 @@ def save_frame(
         "ground_truth": truth.rows(with_score=False),
         "predictions": {name: boxes.rows(with_score=True) for name, boxes in predictions.items()},
         "rasters": _packed_rasters(rasters or {}),
-        "forecasts": dict(forecasts or {}),
+        "route": _packed_route(frame.route),
+        "driven": driven or [],
+        **{name: dict(of_rows) for name, of_rows in (layers or {}).items()},
     }
     return write_json(place / FRAME_FILE, content)
 
@@ -135,6 +141,18 @@ def _packed_rasters(rasters: Mapping[str, Rasters]) -> dict[str, dict[str, dict[
                 "caption": raster.caption,
             }
     return packed
+
+
+def _packed_route(route: Route | None) -> dict[str, Any] | None:
+    """What the navigation asks for; a speed limit that is not known is null."""
+    if route is None:
+        return None
+    limit = float(route.speed_limit_mps)
+    return {
+        "command": route.command.value,
+        "waypoints": np.round(route.waypoints_ego, 2).tolist(),
+        "speed_limit_mps": round(limit, 2) if np.isfinite(limit) else None,
+    }
 
 
 def _packed_points(frame: Frame) -> str:

@@ -13,7 +13,7 @@ that is given it has seen part of the answer.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int32
@@ -67,6 +67,20 @@ class EgoFuture:
     def is_turning(self) -> Bool[np.ndarray, " F"]:
         """The heading changes by `TURNING_RAD` or more at some known step; a frame without a future does not turn."""
         return ((np.abs(self.poses_ego[:, :, 2]) >= TURNING_RAD) & self.valid).any(axis=1)
+
+    def take(self, frames: Sequence[int]) -> "EgoFuture":
+        """Some frames, in the order given; the scenes keep their indices."""
+        return replace(
+            self,
+            sample_tokens=tuple(self.sample_tokens[frame] for frame in frames),
+            scene_index=self.scene_index[frames],
+            num_past=self.num_past[frames],
+            poses_ego=self.poses_ego[frames],
+            valid=self.valid[frames],
+            path_lidar=self.path_lidar[frames],
+            T_ego_lidar=self.T_ego_lidar[frames],
+            T_global_ego=self.T_global_ego[frames],
+        )
 
     def of_scenes(self, scenes: Sequence[int]) -> "EgoFuture":
         """The frames of some scenes, given by ascending index into `scene_names`."""

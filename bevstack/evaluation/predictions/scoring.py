@@ -23,7 +23,9 @@ from bevstack.evaluation.language.statistics import DrivingQaStatistics
 from bevstack.evaluation.motion.columns import MotionColumns
 from bevstack.evaluation.motion.named import FoundChallengeStatistics
 from bevstack.evaluation.motion.statistics import ChallengeStatistics, FoundMotionStatistics
+from bevstack.evaluation.planning.file import PlanColumns
 from bevstack.evaluation.planning.statistics import PlanningStatistics
+from bevstack.evaluation.predictions.box_columns import BoxColumns
 from bevstack.evaluation.predictions.files import ANSWERS, LIDARSEG, MAP_LINES, PredictionFile
 from bevstack.evaluation.predictions.labels import label_frames
 from bevstack.evaluation.predictions.predicted import DENSE_TASKS, Predicted
@@ -70,6 +72,8 @@ def score_file(file: PredictionFile, scene: Scene) -> FileScores:
         dense=_dense(file, scene),
         tasks=tasks,
         forecasts=forecasts_of(file),
+        tracks=tracks_of(file),
+        plans=plans_of(file),
     )
     return FileScores(to_score=to_score, not_scored={**scene.data.without_labels, **not_scored})
 
@@ -116,6 +120,28 @@ def forecasts_of(file: PredictionFile) -> Callable[[], MotionColumns] | None:
         return motion
 
     return read if "found_motion" in file.tasks else None
+
+
+def tracks_of(file: PredictionFile) -> Callable[[], BoxColumns] | None:
+    """As `forecasts_of`, for boxes with identities."""
+
+    def read() -> BoxColumns:
+        tracks = file.read("tracking").tracking
+        assert tracks is not None
+        return tracks
+
+    return read if "tracking" in file.tasks else None
+
+
+def plans_of(file: PredictionFile) -> Callable[[], PlanColumns] | None:
+    """As `forecasts_of`, for plans."""
+
+    def read() -> PlanColumns:
+        plans = file.read("planning").planning
+        assert plans is not None
+        return plans
+
+    return read if "planning" in file.tasks else None
 
 
 def provenance_of(file: PredictionFile, index: DatasetIndex) -> dict[str, Any]:
