@@ -54,6 +54,13 @@ class ReachesGoal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StopsAtRed:
+    """It passes no red light."""
+
+    KIND: ClassVar[str] = "stops_at_red"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeepsSpeedLimit:
     """It is never faster than the limit and this tolerance."""
 
@@ -61,7 +68,9 @@ class KeepsSpeedLimit:
     tolerance_mps: Number = 1.0
 
 
-Expectation = NoCollision | ImpactSpeedBelow | StopDistance | MinTtc | StaysInLane | ReachesGoal | KeepsSpeedLimit
+Expectation = (
+    NoCollision | ImpactSpeedBelow | StopDistance | MinTtc | StaysInLane | ReachesGoal | StopsAtRed | KeepsSpeedLimit
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +88,8 @@ class CollisionDanger:
     """Impact location: share of the ego's width, from the side that the actor comes from (`measured_from`); on the left
     or right face share of its length from the front. None where the standard names none."""
     measured_from: Literal["left", "right"] = "right"
+    holds_if: bool | str = True
+    """A comparison: for which values of the parameters this is claimed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

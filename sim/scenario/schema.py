@@ -117,6 +117,16 @@ class WeatherSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RedLightSpec:
+    """A signal that stops lanes for part of the time."""
+
+    lanes: tuple[str, ...]
+    """Lanes that end at it."""
+    from_s: Number = 0.0
+    until_s: Number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FaultEntry:
     """A fault of a sensor, the calibration, the pose, the clock, the controls or the cues."""
 
@@ -140,6 +150,7 @@ class Scenario:
     road: RoadSpec
     ego: EgoSpec
     actors: tuple[ActorSpec, ...] = ()
+    red_lights: tuple[RedLightSpec, ...] = ()
     parameters: tuple[Parameter, ...] = ()
     derived: dict[str, Number] = field(default_factory=dict)
     """Named expressions of parameters and of earlier ones."""
