@@ -8,10 +8,12 @@ import yaml
 from bevstack.sim.scenario.schema import Scenario
 
 _WIDTH = 110
+_LONGEST_LEAF = 90
+"""Characters of keys and values that still go on one line."""
 
 
 def scenario_yaml(scenario: Scenario) -> str:
-    """A scenario as a YAML document; `library.read_scenario` gives it back exactly."""
+    """A scenario as a YAML document; `catalogue.read_scenario` gives it back exactly."""
     return as_yaml(scenario)
 
 
@@ -28,6 +30,13 @@ class _Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+    def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
+        node = super().represent_mapping(tag, mapping, flow_style)
+        scalars = [part for pair in node.value for part in pair if isinstance(part, yaml.ScalarNode)]
+        if sum(len(part.value) + 3 for part in scalars) > _LONGEST_LEAF:
+            node.flow_style = False
+        return node
 
 
 def _plain(value: Any) -> Any:

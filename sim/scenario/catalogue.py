@@ -150,7 +150,8 @@ def _names_of(entry: SuiteEntry, suite: str) -> tuple[str, ...]:
 
 
 def _files(folder: str) -> list[Traversable]:
-    entries = files("bevstack.sim.scenario").joinpath("library", folder).iterdir()
+    place = files("bevstack.sim.scenario").joinpath("library", folder)
+    entries = place.iterdir() if place.is_dir() else ()
     return [entry for entry in entries if entry.name.endswith(_SUFFIX) and entry.name != f"index{_SUFFIX}"]
 
 
