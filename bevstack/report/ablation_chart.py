@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from bevstack.report.charts import ticks
+
 _WIDTH, _HEIGHT = 620, 230
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 10, 30, 28
-_NUM_TICKS = 4
 
 
 def condition_chart(
@@ -60,10 +61,9 @@ def _range_of(entries: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
 
 def _scale(low: float, high: float, y: Any) -> list[str]:
     parts = []
-    for number in range(_NUM_TICKS + 1):
-        value = low + (high - low) * number / _NUM_TICKS
+    for value in ticks(low, high):
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(value)}" y2="{y(value)}"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{y(value) + 4}" text-anchor="end">{value:.2f}</text>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{y(value) + 4}" text-anchor="end">{value:g}</text>')
     return parts
 
 

@@ -84,11 +84,11 @@ class _Place:
 def _axes(place: _Place, x_label: str, y_label: str) -> list[str]:
     parts = []
     bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
-    for value in _ticks(place.y_low, place.y_high):
+    for value in ticks(place.y_low, place.y_high):
         y = place.y(value)
         parts.append(f'<line class="chart-grid" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text class="chart-tick" x="{_LEFT - 5}" y="{y + 3:.1f}" text-anchor="end">{value:g}</text>')
-    for value in _ticks(place.x_low, place.x_high):
+    for value in ticks(place.x_low, place.x_high):
         x = place.x(value)
         parts.append(f'<line class="chart-grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{bottom}"/>')
         parts.append(
@@ -141,7 +141,8 @@ def _range_of(values: Sequence[float], *, from_zero: bool) -> tuple[float, float
     return math.floor(low / step) * step, math.ceil(high / step) * step
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def ticks(low: float, high: float) -> list[float]:
+    """Round numbers from low to high, about five of them."""
     step = _step(low, high)
     first = math.ceil(low / step - 1e-9)
     return [round(k * step, 10) for k in range(first, math.floor(high / step + 1e-9) + 1)]

@@ -7,6 +7,7 @@ import pytest
 
 from bevstack.build import compose
 from bevstack.data.cue_cache import CueSettings, claim_cache, cue_folder
+from bevstack.training import carry_out as carrying_out
 from bevstack.training import planned_runs
 from bevstack.training.ablation import CONDITIONS, captioner_of_cues, conditions_of, models_of, plan
 
@@ -125,6 +126,22 @@ def test_what_is_not_known_is_refused_with_what_is() -> None:
         models_of([f"experiment={EXPERIMENT}"], EXPERIMENT, ("residuel",))
     with pytest.raises(ValueError, match="no condition 'fesh'.*did you mean fresh"):
         conditions_of(("fesh",))
+
+
+def test_only_what_is_not_scored_yet_is_scored(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = models_of(_overrides(data), EXPERIMENT, ("residual",))
+    (run,) = plan(_overrides(data), models, conditions_of(("fresh", "wrong")), [0], data, limit=5)
+    run.metrics.parent.mkdir(parents=True)
+    run.metrics.write_text("{}")
+    (run.run / "weights.safetensors").touch()
+    called: list[list[str]] = []
+    monkeypatch.setattr(carrying_out, "_call", lambda run, words, processes: called.append(words))
+    carrying_out.carry_out([run], processes=1, limit=5, say=lambda line: None)
+    (words,) = called
+    assert words[:3] == ["eval", "--checkpoint", str(run.run)] and words[-2:] == ["--limit", "5"]
+    assert words[words.index("--data") + 1] == str(data / "val") and "--figures-only" in words
+    assert words[words.index("--wrong-cues") + 1] == "0"
+    assert words[words.index("--out") + 1] == str(run.run / "eval" / "wrong")
 
 
 def test_a_run_is_finished_when_it_is_scored_under_every_text(data: Path) -> None:
