@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Float
 
 from bevstack.geometry.transforms import wrap_angle
+from bevstack.sim.agents.places import place_on_path
 from bevstack.sim.world.actors import ActorModel
-from bevstack.sim.world.drive_paths import PATH_STEP_M, RUN_OUT_M
+from bevstack.sim.world.drive_paths import RUN_OUT_M
 from bevstack.sim.world.pedestrians import Walker
 from bevstack.sim.world.placements import StaticActor
 from bevstack.sim.world.presets import WorldPreset
@@ -22,8 +23,6 @@ from bevstack.sim.world.town import Town
 from bevstack.sim.world.traffic import BURN_IN_S, EGO_CENTER_AHEAD_M, begin_traffic, play_traffic
 from bevstack.sim.world.vehicles import STEP_S, Vehicle
 
-_SEARCH_M = 15.0
-"""How far along its path the ego vehicle is looked for around where it was."""
 _OFF_PATH_M = 5.0
 """Further beside its path it claims no junction any more."""
 
@@ -188,20 +187,7 @@ def _drive_from_outside(ego: Vehicle, pose: Pose, speed_mps: float, near_m: floa
     ahead = ego.length_m / 2 - ego.rear_overhang_m
     ego.driven_pose = (x + ahead * math.cos(yaw), y + ahead * math.sin(yaw), yaw)
     ego.speed_mps = speed_mps
-    ego.rear_m, beside_m = _nearest_station(ego.path.points, x, y, near_m)
+    ego.rear_m, left_m = place_on_path(ego.path.points, x, y, near_m)
     ego.rear_m = min(ego.rear_m, ego.path.end_m + RUN_OUT_M)
-    if beside_m > _OFF_PATH_M:
+    if abs(left_m) > _OFF_PATH_M:
         ego.held.clear()
-
-
-def _nearest_station(points: Float[np.ndarray, "P 2"], x: float, y: float, near_m: float) -> tuple[float, float]:
-    """Station along a path of the point nearest to (x, y) around a station, and how far that is."""
-    first = min(max(int((near_m - _SEARCH_M) / PATH_STEP_M), 0), len(points) - 2)
-    last = min(int((near_m + _SEARCH_M) / PATH_STEP_M) + 2, len(points))
-    starts = points[first : last - 1]
-    steps = points[first + 1 : last] - starts
-    offsets = np.array((x, y)) - starts
-    shares = np.clip((offsets * steps).sum(1) / (steps**2).sum(1), 0.0, 1.0)
-    gaps = np.hypot(*(offsets - shares[:, None] * steps).T)
-    nearest = int(np.argmin(gaps))
-    return float((first + nearest + shares[nearest]) * PATH_STEP_M), float(gaps[nearest])
