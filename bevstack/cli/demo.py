@@ -20,7 +20,8 @@ _OFFLINE_CAPTIONERS = ("zero-shot", "describer-oracle")
 _HEADLINES = {
     "AMOTA": ("tracking", "track/nusc-2020", "amota"),
     "AMOTP": ("tracking", "track/nusc-2020", "amotp"),
-    "minADE5": ("motion", "motion/found-nusc", "min_ade_m", "5"),
+    "EPA": ("motion", "motion/epa-uniad", "mean_epa"),
+    "car minADE": ("motion", "motion/epa-uniad", "groups", "car", "min_ade_m"),
     "L2 1s": ("planning", "plan/uniad", "l2_m", "at_1s"),
     "L2 3s": ("planning", "plan/uniad", "l2_m", "at_3s"),
 }
@@ -153,7 +154,9 @@ class Demo:
         print(f"\nOn {frames} held-out frames (a small set: expect noise):")
         for title, folder in (("before", self.before), ("fine-tuned", self.run_folder / "eval")):
             print(f"\n{summary(title, _results(folder / 'metrics.json'))}")
-        print("\nNDS and mAP: det/nusc-cvpr19; L2, AMOTP and minADE in metres; every protocol is in the report")
+        print(
+            "\nNDS and mAP: det/nusc-cvpr19; L2 and minADE: plan/uniad, motion/epa-uniad, in metres; all in the report"
+        )
         page = (self.options.out / "report.html").resolve()
         minutes = (time.perf_counter() - self.start) / 60
         print(f"\n{minutes:.1f} minutes. Open the report in a browser, worst frames first:\n")
@@ -175,9 +178,9 @@ def summary(title: str, results: Mapping[str, Any]) -> str:
     for name, (task, *path) in _HEADLINES.items():
         if _found(first.get(task), path) is not None:
             columns[name] = (task, *path)
-    lines = [f"  {title:<12}" + "".join(f"{name:>10}" for name in columns)]
+    lines = [f"  {title:<12}" + "".join(f"{name:>11}" for name in columns)]
     for name, row in results.items():
-        lines.append(f"  {name:<12}" + "".join(f"{_value(row, path):>10}" for path in columns.values()))
+        lines.append(f"  {name:<12}" + "".join(f"{_value(row, path):>11}" for path in columns.values()))
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ function attentionLayer(frames) {
   // Cells with their strength from 0 to 1; null where the frame has no cue or the layer is off.
   async function of(frame, row) {
     const raster = ((frame.rasters || {}).attention || {})[row];
-    words.hidden = !raster;
+    words.hidden = document.getElementById("lit-note").hidden = !raster;
     words.textContent = raster ? raster.caption : "";
     if (!raster || !box.checked) return null;
     const { numbers, width, height } = await numbersOf(raster.png);

@@ -35,7 +35,7 @@ CLASS_COLOURS = {
 _OBJECT_RGB: dict[str, Colour] = {
     name: (int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)) for name, colour in CLASS_COLOURS.items()
 }
-_SCRIPTS = ("ground.js", "attention.js", "forecasts.js", "viewer.js")
+_SCRIPTS = ("ground.js", "attention.js", "forecasts.js", "tracks.js", "plans.js", "viewer.js")
 """One after the other on the page; the viewer uses those before it."""
 _DISTANCE_COLOURS = {"0.5": "var(--c1)", "1.0": "var(--c2)", "2.0": "var(--c3)", "4.0": "var(--c4)"}
 _ERROR_UNITS = {"ATE": "m", "ASE": "1 - IoU", "AOE": "rad", "AVE": "m/s", "AAE": "1 - accuracy"}

@@ -1,6 +1,7 @@
 "use strict";
 // The frame viewer. All geometry is in the vehicle's frame: x forward, y left, z up, metres.
 // Box rows: x y z length width height yaw vx vy class counted [score].
+const NAMES_BELOW_M = 36; // half the side of a bird's-eye view in which names of tracks fit
 const X = 0, Y = 1, Z = 2, LENGTH = 3, WIDTH = 4, HEIGHT = 5, YAW = 6, VX = 7, VY = 8, CLASS = 9, COUNTED = 10, SCORE = 11;
 const root = document.documentElement;
 const byId = (id) => document.getElementById(id);
@@ -13,7 +14,7 @@ byId("theme").addEventListener("click", () => {
 });
 
 function startViewer(data) {
-  const LAYERS = ["points", "truth", "predictions", "mistakes", "labels", "forecasts", "attention"];
+  const LAYERS = ["points", "truth", "predictions", "mistakes", "labels", "forecasts", "tracks", "plan", "driven", "route", "attention"];
   const GRID = ["CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"];
   // Flat pictures leave room below: two columns, left cameras on the left.
   const GRID_OF_FLAT = ["CAM_FRONT", "CAM_BACK", "CAM_FRONT_LEFT", "CAM_FRONT_RIGHT", "CAM_BACK_LEFT", "CAM_BACK_RIGHT"];
@@ -26,6 +27,7 @@ function startViewer(data) {
   let hoverBoxes = [];
   const ground = groundLayer(data.ground, frames, () => draw());
   const attention = attentionLayer(frames), forecasts = forecastLayer(frames);
+  const tracks = trackLayer(frames), plans = planLayer(frames);
 
   // ------------------------------------------------------------ matching, by the rule of the counts in the metrics
   function matches(frame, row, minScore) {
@@ -99,7 +101,7 @@ function startViewer(data) {
     return [[l, w], [l, -w], [-l, -w], [-l, w]].map(([a, b]) => [box[X] + a * c - b * s, box[Y] + a * s + b * c]);
   }
 
-  function drawBev(frame, list, picture, lit, ways) {
+  function drawBev(frame, list, picture, lit, { ways, tracked, planned }) {
     const canvas = byId("bev"), side = canvas.clientWidth || 480, ratio = Math.max(2, window.devicePixelRatio || 1);
     canvas.width = canvas.height = side * ratio;
     const g = canvas.getContext("2d"), scale = side / (2 * state.radius);
@@ -138,6 +140,8 @@ function startViewer(data) {
       if (k) g.lineTo(u, v); else g.moveTo(u, v);
     });
     g.fill();
+    plans.draw(g, planned, place, 1);
+    tracks.onBird(g, tracked, place, state.radius <= NAMES_BELOW_M || shown("labels"));
     forecasts.onBird(g, ways, place, (kind) => data.classes[kind].colour);
     for (const item of list) {
       const corners = footprint(item.box).map(([x, y]) => place(x, y));
@@ -195,7 +199,7 @@ function startViewer(data) {
     g.moveTo(u + 0.5, v + 0.5); g.lineTo(p + 0.5, q + 0.5);
   }
 
-  function drawCamera(canvas, camera, image, list, lit) {
+  function drawCamera(canvas, camera, image, list, lit, { tracked, planned }) {
     const ratio = 2;
     canvas.width = camera.width * ratio; canvas.height = camera.height * ratio;
     const g = canvas.getContext("2d");
@@ -203,6 +207,7 @@ function startViewer(data) {
     g.drawImage(image, 0, 0, camera.width, camera.height);
     const patches = lit ? attention.onCamera(g, lit, camera, (x, y) => groundPixel(camera, x, y)) : 0;
     const thickness = camera.width / 500;
+    const prints = plans.draw(g, planned, (x, y) => groundPixel(camera, x, y), thickness);
     for (const item of list) {
       const inCamera = corners(item.box).map((p) => toCamera(camera.T_cam_ego, p));
       if (inCamera.every((p) => p[2] < NEAR_M)) continue;
@@ -222,12 +227,14 @@ function startViewer(data) {
       g.setLineDash(item.dash); g.strokeStyle = item.colour; g.lineWidth = item.width * thickness * 0.85; g.stroke(); g.setLineDash([]);
     }
     g.globalAlpha = 1;
-    return patches;
+    tracks.onCamera(g, tracked, camera, (point) => pixelOf(camera, point));
+    return { patches, prints };
   }
 
-  // Pixel of a point on the ground; null behind the camera.
-  function groundPixel(camera, x, y) {
-    const p = toCamera(camera.T_cam_ego, [x, y, 0]);
+  // Pixel of a point, on the ground or anywhere; null behind the camera.
+  const groundPixel = (camera, x, y) => pixelOf(camera, [x, y, 0]);
+  function pixelOf(camera, point) {
+    const p = toCamera(camera.T_cam_ego, point);
     if (p[2] < NEAR_M) return null;
     const [u, v] = toPixel(camera.K_cam, p);
     return [u + 0.5, v + 0.5];
@@ -246,7 +253,7 @@ function startViewer(data) {
   }
 
   const shortName = (name) => name.replace("CAM_", "").replace("_", " ").toLowerCase();
-  async function drawCameras(frame, list, lit, drawing) {
+  async function drawCameras(frame, list, lit, moving, drawing) {
     const isFlat = frame.cameras.every((c) => c.width > 2.2 * c.height);
     const names = [...(isFlat ? GRID_OF_FLAT : GRID), ...frame.cameras.map((c) => c.name).filter((name) => !GRID.includes(name))];
     const present = names.map((name) => frame.cameras.find((c) => c.name === name)).filter(Boolean);
@@ -261,15 +268,16 @@ function startViewer(data) {
       figure.addEventListener("click", () => figure.classList.toggle("large"));
       grid.append(figure);
     }
-    let patches = 0;
+    let patches = 0, prints = 0;
     present.forEach((camera, k) => {
       const [canvas, caption] = grid.children[k].children;
       caption.textContent = shortName(camera.name);
       canvas.setAttribute("role", "img");
       canvas.setAttribute("aria-label", "Camera " + shortName(camera.name) + " with boxes");
-      patches += drawCamera(canvas, camera, pictures[k], list, lit);
+      const drawn = drawCamera(canvas, camera, pictures[k], list, lit, moving);
+      patches += drawn.patches; prints += drawn.prints;
     });
-    return { patches };
+    return { patches, prints };
   }
 
   // ------------------------------------------------------------ page
@@ -287,11 +295,13 @@ function startViewer(data) {
     });
     const picture = await ground.pictureOf(frame, state.row), lit = await attention.of(frame, state.row);
     if (drawing !== state.drawing) return;
-    const ways = forecasts.of(frame, state.row, state.score, (kind) => state.hidden.has(kind));
-    drawBev(frame, list, picture, lit, ways);
-    const drawn = await drawCameras(frame, list, lit, drawing);
+    const isHidden = (kind) => state.hidden.has(kind), planned = plans.of(frame, state.row);
+    const ways = forecasts.of(frame, state.row, state.score, isHidden), tracked = tracks.of(frame, state.row, state.score, isHidden);
+    const moving = { ways, tracked, planned };
+    drawBev(frame, list, picture, lit, moving);
+    const drawn = await drawCameras(frame, list, lit, moving, drawing);
     if (!drawn) return;
-    Object.assign(root.dataset, { viewer: "drawn", frame: frame.token, matched: result.matched, missed: result.missed, wrong: result.wrong, boxes: list.length, pictures: byId("cameras").children.length, ground: picture ? picture.title : "nothing", cells: picture ? picture.cells : 0, patches: drawn.patches, ways: ways.length });
+    Object.assign(root.dataset, { viewer: "drawn", frame: frame.token, matched: result.matched, missed: result.missed, wrong: result.wrong, boxes: list.length, pictures: byId("cameras").children.length, ground: picture ? picture.title : "nothing", cells: picture ? picture.cells : 0, patches: drawn.patches, ways: ways.length, tracks: tracked.length, plans: planned.map(({ kind }) => kind).join(" "), footprints: drawn.prints });
     const nextFrame = frames[order[order.indexOf(state.frame) + 1]];
     if (nextFrame) nextFrame.cameras.forEach(imageOf);
   }
