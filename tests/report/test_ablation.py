@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.result_folders import evaluate_file, write_data, write_results
 
 from bevstack.report.ablation import markdown_table, verdict_counts, write_page
 from bevstack.report.ablation_chart import condition_chart
@@ -168,3 +169,15 @@ def test_every_headline_is_in_a_table_and_every_figure_is_a_figure_of_an_evaluat
     (tmp_path / "metrics.json").write_text(json.dumps(_metrics(0.25, 1.5)))
     found = read_figures(tmp_path)
     assert found[MAP] == pytest.approx(25.0) and found[L2] == pytest.approx(1.5) and list(found)[0] == "det.NDS"
+
+
+def test_scenes_made_for_an_event_have_figures_of_their_own(tmp_path: Path) -> None:
+    root = write_data(tmp_path / "data")
+    table = root / "v1.0-mini" / "scene.json"
+    scenes = json.loads(table.read_text())
+    for scene in scenes[:4]:
+        scene["description"] = f"Lead braking, {scene['description']}"
+    table.write_text(json.dumps(scenes))
+    out = evaluate_file(write_results(tmp_path / "r.json", root, noise_m=0.4, found_share=0.8), root, tmp_path / "out")
+    found = read_figures(out)
+    assert 0 < found["det.mAP@lead braking"] != found["det.mAP"] and "det.mAP@crossing pedestrian" not in found

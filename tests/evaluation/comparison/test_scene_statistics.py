@@ -1,6 +1,7 @@
 """What an evaluation keeps gives its figures back, whole, weighted, by slice, and from the file."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,21 @@ def test_scenes_go_to_slices_by_whole_words() -> None:
     assert slices_of_description("Night, heavy rain, big street") == ("night", "rain")
     assert slices_of_description("Rainy day") == ("rain",)
     assert slices_of_description("Train station, knights, brainy drainage") == ()
+
+
+def test_scenes_go_to_an_event_by_what_their_description_begins_with() -> None:
+    assert slices_of_description("Crossing pedestrian, downtown, rain") == ("rain", "crossing pedestrian")
+    assert slices_of_description("occluded pedestrian: a parked van") == ("occluded pedestrian",)
+    assert slices_of_description("lead braking") == ("lead braking",)
+    assert slices_of_description("Parked cars, crossing pedestrian, lead brakings") == ()
+
+
+def test_a_slice_that_an_older_evaluation_did_not_look_for_is_named(run: Path) -> None:
+    facts = read_statistics(run / "scene_statistics.npz").facts
+    older = replace(facts, slices={name: mask for name, mask in facts.slices.items() if name != "lead braking"})
+    assert not facts.of_scenes("lead braking").any()
+    with pytest.raises(ValueError, match="no slice 'lead braking' of night, .*evaluate again"):
+        older.of_scenes("lead braking")
 
 
 def test_sample_slices_are_those_of_the_descriptions(run: Path) -> None:
