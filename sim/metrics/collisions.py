@@ -45,6 +45,8 @@ class Contact:
     """Of the ego vehicle."""
     relative_speed_mps: float
     """Length of the difference of the velocities."""
+    unbraked_speed_mps: float
+    """The same had the ego vehicle, headed as it was, kept its first speed: what NeuroNCAP measures an impact by."""
     kind: ContactKind
     face: Face
     """Of the ego vehicle."""
@@ -106,6 +108,7 @@ def _contact(tracks: Tracks, areas: DrivenAreas, row: int, step: float) -> Conta
     face = _face(ego, point)
     from_axle = in_frame_of(ego, other[:2]) + np.array((tracks.log.vehicle.center_ahead_m, 0.0))
     kind = _kind(speed, 0.0 if actor.is_object else float(np.hypot(*velocity)), from_axle, face)
+    heading = np.array((np.cos(ego[4]), np.sin(ego[4])))
     seen = min(int(np.ceil(step)), len(tracks.ego) - 1)
     is_astray = bool(areas.in_several_lanes[seen] or areas.off_drivable[seen])
     return Contact(
@@ -116,6 +119,7 @@ def _contact(tracks: Tracks, areas: DrivenAreas, row: int, step: float) -> Conta
         time_s=step * DRIVE_STEP_S,
         impact_speed_mps=speed,
         relative_speed_mps=float(np.hypot(*(own_velocity - velocity))),
+        unbraked_speed_mps=float(np.hypot(*(abs(tracks.speeds_mps[0]) * heading - velocity))),
         kind=kind,
         face=face,
         point_ego=(float(point[0]), float(point[1])),
