@@ -82,6 +82,11 @@ class Script:
         """Length, width and height by name."""
         return {actor.name: size_of(actor) for actor in self.scenario.actors}
 
+    @cached_property
+    def ego_way(self) -> Way:
+        """What the ego vehicle's route runs along."""
+        return self.roads.way(self.scenario.ego.start.lane, self.scenario.ego.route)
+
     def start(self) -> ScriptState:
         """The state before anything moved."""
         return ScriptState(time_s=0.0, actors=start_motions(self.scenario, self.roads))
@@ -111,7 +116,8 @@ def advance(
             they are, and their manoeuvres do not run.
     """
     others = dict(moved_by_others or {})
-    state = replace(state, actors={**state.actors, **others})
+    if others:
+        state = replace(state, actors={**state.actors, **others})
     look_s = dt_s / LOOKS_PER_STEP
     begin_s = state.time_s
     for look in range(LOOKS_PER_STEP):
@@ -142,8 +148,7 @@ def _begin_maneuvers(script: Script, state: ScriptState, ego: EgoMotion, others:
         bodies=bodies(script, state, ego),
         ended=state.ended,
         roads=script.roads,
-        ways={EGO: script.roads.way(script.scenario.ego.start.lane, script.scenario.ego.route)}
-        | {name: motion.way for name, motion in state.actors.items()},
+        ways={EGO: script.ego_way} | {name: motion.way for name, motion in state.actors.items()},
     )
     for actor, maneuver in waiting:
         if is_triggered(maneuver.when, situation):
