@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """Train a model whose features a text may shape in several ways, and the same model without language,
 on the same data with the same seeds, with and without ego status; score all of them on held-out data under texts that
-are fresh, old, absent and wrong; and write means, differences seed by seed with their intervals, and a verdict on each:
+are fresh, live, old, absent and wrong; and write means, differences seed by seed with intervals, and a verdict on each:
 OUT/ablation.json and OUT/ablation.html. A short table in Markdown is printed. The same command goes on where it was
 interrupted; a finished run is not repeated."""
 
