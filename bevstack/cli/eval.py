@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bevstack.cli.cue_arguments import add_cue_arguments, cue_condition, names_cues
 
 if TYPE_CHECKING:
+    from bevstack.data.index import DatasetIndex
     from bevstack.evaluation.checkpoint import LabelledData
     from bevstack.evaluation.ranks import Ranks
     from bevstack.evaluation.runner import ToScore
@@ -61,6 +62,13 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument("--checkpoint", metavar="NAME", help="demo, a .safetensors or .ckpt file, or a run folder")
     what.add_argument("--predictions", metavar="FILE", type=Path, help="score these predictions; no model runs")
     add_data_arguments(parser)
+    parser.add_argument(
+        "--baseline-data",
+        metavar="ROOT",
+        type=Path,
+        help="other data that teaches the ego-status baseline of planning (default: the training split of the same data "
+        "set; worlds have none)",
+    )
     parser.add_argument("--questions", metavar="FILE", type=Path, help="questions and true answers, for answers")
     parser.add_argument(
         "--modality",
@@ -199,7 +207,7 @@ def _from_model(
             writers=writers,
             progress=ranks.is_first,
         )
-    scene = Scene(data=data, tokens=tokens, is_whole=is_whole)
+    scene = Scene(data=data, tokens=tokens, is_whole=is_whole, baseline_data=_baseline_data(args))
     stores = {modality: PredictionStore(writer.path) for modality, writer in writers.items()}
     to_score: dict[str, ToScore] = {
         modality: ToScore(
@@ -267,13 +275,33 @@ def _from_file(args: argparse.Namespace, ranks: "Ranks") -> tuple["LabelledData"
     tokens = [every[index] for index in spread(len(every), args.limit)]
     check_predictions(file, data.frames.split, every, tokens)
     own = ranks.share(data.frames.index, tokens)
-    scores = score_file(
-        file, Scene(data=data, tokens=own, is_whole=len(tokens) == len(every), questions=args.questions)
+    scene = Scene(
+        data=data,
+        tokens=own,
+        is_whole=len(tokens) == len(every),
+        questions=args.questions,
+        baseline_data=_baseline_data(args),
     )
+    scores = score_file(file, scene)
     provenance = provenance_of(file, data.frames.index)
     if provenance["predictions"]["same_tables"] is False and ranks.is_first:
         print(f"note: {file.path} was predicted on tables with another hash than those of {args.data}")
     return replace(data, without_labels=scores.not_scored), {file.meta.row: scores.to_score}, provenance
+
+
+def _baseline_data(args: argparse.Namespace) -> "tuple[DatasetIndex, str] | None":
+    """What teaches the planning baseline that learns, where the command names it."""
+    if args.baseline_data is None:
+        return None
+    from bevstack.data.index import open_index
+    from bevstack.data.training_splits import is_training_split
+
+    index = open_index(args.baseline_data)
+    splits = index.splits()
+    training = [name for name in splits if is_training_split(name) or len(splits) == 1]
+    if not training:
+        raise ValueError(f"--baseline-data {args.baseline_data} has no training split, only {', '.join(splits)}")
+    return index, training[0]
 
 
 def _default_out(args: argparse.Namespace, split: str) -> Path:

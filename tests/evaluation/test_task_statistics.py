@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures.drives import SPLIT
-from fixtures.scored_drives import SCENES, evaluate_drives, predictions_of, write_drives
+from fixtures.drives import SPLIT, Track, drive, straight
+from fixtures.scored_drives import SCENES, ego_path, evaluate_drives, predictions_of, write_drives
 
 from bevstack.data.index import DatasetIndex
 from bevstack.data.map_lines import MAP_LINE_CLASSES
@@ -138,3 +138,22 @@ def test_weights_must_say_how_often(index) -> None:
             whole_weights(np.array(wrong))
     with pytest.raises(ValueError, match="at least one part"):
         joined_scene_names([])
+
+
+def test_another_data_set_teaches_the_baseline_that_learns(
+    index: DatasetIndex, predicted: Predicted, tmp_path: Path
+) -> None:
+    scenes = {"scene-7777": {"parked": Track(path=straight(215.0, 195.0))}}
+    other = drive(tmp_path / "other", scenes, num_keyframes=16, ego=ego_path)
+    tokens = predicted.sample_tokens
+
+    def entries(baseline_data: tuple[DatasetIndex, str] | None) -> set[str]:
+        return set(
+            PlanningStatistics.of(
+                predicted.planning, "fusion", index, SPLIT, tokens, baseline_data=baseline_data
+            ).entries
+        )
+
+    assert entries((other, SPLIT)) - entries(None) == {"ego_status_mlp"}
+    with pytest.raises(ValueError, match="holds frames that are scored"):
+        entries((index, SPLIT))

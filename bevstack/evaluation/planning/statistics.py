@@ -36,7 +36,14 @@ class PlanningStatistics:
 
     @classmethod
     def of(
-        cls, plans: PlanColumns, row: str, index: DatasetIndex, split: str, sample_tokens: Sequence[str]
+        cls,
+        plans: PlanColumns,
+        row: str,
+        index: DatasetIndex,
+        split: str,
+        sample_tokens: Sequence[str],
+        *,
+        baseline_data: tuple[DatasetIndex, str] | None = None,
     ) -> "PlanningStatistics":
         """Compare plans with what happened.
 
@@ -46,16 +53,19 @@ class PlanningStatistics:
             index: The data set.
             split: Whose scenes they are.
             sample_tokens: All samples of some scenes of the split.
+            baseline_data: Another data set and its split for the baseline that learns; None for the training split of
+                this one.
 
         Raises:
-            ValueError: a sample has no plan, or the row has the name of a baseline.
+            ValueError: a sample has no plan, the other data set holds some of these samples, or the row has the name of
+                a baseline.
             DatasetError: a table or map is damaged.
             CalibrationError: a pose is not usable.
         """
         whole = read_planning_truth(index, split)
         scenes = {index.scene_of_sample(index.sample_row(token)).name for token in sample_tokens}
         truth = whole.of_scenes([place for place, name in enumerate(whole.future.scene_names) if name in scenes])
-        training = read_training(index, split)
+        training = read_training(index, split, baseline_data)
         mlp = None if training is None else train_ego_status_mlp(*training)
         row_of = {token: number for number, token in enumerate(whole.future.sample_tokens)}
         rows = [row_of[token] for token in truth.future.sample_tokens]

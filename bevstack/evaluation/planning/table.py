@@ -137,20 +137,37 @@ def read_planning_truth(index: DatasetIndex, split: str) -> PlanningTruth:
     )
 
 
-def read_training(index: DatasetIndex, split: str) -> tuple[EgoStatus, EgoFuture] | None:
-    """What the ego-status network is trained on beside a split: the training split of the same data set.
+def read_training(
+    index: DatasetIndex, split: str, other: tuple[DatasetIndex, str] | None = None
+) -> tuple[EgoStatus, EgoFuture] | None:
+    """What the ego-status network is trained on beside a split: the training split of the same data set, or other data.
 
     None where the data set has none, or where it shares a scene with the split.
 
+    Args:
+        index: The data set that is scored.
+        split: Which of its scenes.
+        other: Another data set and its split, for worlds, which have one split each.
+
     Raises:
+        ValueError: the other data set holds frames that are scored.
         DatasetError: there is no such split, or a table is damaged.
         CalibrationError: a pose is not usable.
     """
+    if other is not None:
+        shared = _tokens_of(*other) & _tokens_of(index, split)
+        if shared:
+            raise ValueError(f"{other[0].root} holds frames that are scored, such as {min(shared)}: learn from others")
+        return read_ego_status(*other), read_ego_future(*other)
     training = _TRAINING_SPLIT.get(split, "train")
     splits = index.splits()
     if training not in splits or set(splits[training]) & set(splits.get(split, ())):
         return None
     return read_ego_status(index, training), read_ego_future(index, training)
+
+
+def _tokens_of(index: DatasetIndex, split: str) -> set[str]:
+    return {index.sample_tokens[row] for row in index.samples_of_split(split).tolist()}
 
 
 def score_planning(

@@ -46,6 +46,9 @@ class Scene:
     """Whether all samples of the split are scored, by this process and others."""
     questions: Path | None = None
     """What a file of answers answers."""
+    baseline_data: tuple[DatasetIndex, str] | None = None
+    """Another data set and its split, which teach the planning baseline that learns; None for the training split of this
+    one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +215,9 @@ def _planning(predicted: Predicted, row: str, scene: Scene) -> TaskStatistics:
     plans = predicted.select(scene.tokens).planning
     assert plans is not None
     frames = scene.data.frames
-    return PlanningStatistics.of(plans, row, frames.index, frames.split, scene.tokens)
+    return PlanningStatistics.of(
+        plans, row, frames.index, frames.split, scene.tokens, baseline_data=scene.baseline_data
+    )
 
 
 STATISTICS: dict[str, dict[str, Callable[[Predicted, str, Scene], TaskStatistics]]] = {
