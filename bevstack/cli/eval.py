@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
         "--baseline-data",
         metavar="ROOT",
         type=Path,
-        help="other data that teaches the ego-status baseline of planning (default: the training split of the same data "
+        help="other data that teaches the ego-status baseline of planning (default: the training split of the data "
         "set; worlds have none)",
     )
     parser.add_argument("--questions", metavar="FILE", type=Path, help="questions and true answers, for answers")
