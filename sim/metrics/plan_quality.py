@@ -93,18 +93,16 @@ def hd_scores(tracks: Tracks) -> Float[np.ndarray, " K"]:
     judged by what it drove.
     """
     starts = np.arange(0, len(tracks.ego) - 1, PLAN_PAIR_STEPS)
-    scores = np.empty(len(starts))
+    scores, plans = np.zeros(len(starts)), []
     for row, start in enumerate(starts):
         poses = _planned_poses(tracks, int(start))
-        known = len(poses)
-        rows = np.minimum(int(start) + _PER_STEP * np.arange(known), len(tracks.ego) - 1)
-        others = np.ascontiguousarray(tracks.actors[:, rows])
+        others = np.ascontiguousarray(tracks.actors[:, start + _PER_STEP * np.arange(len(poses))])
         outlines = tracks.log.vehicle.rectangles(poses)
-        is_free = float(not _any_touch(outlines, others))
-        ttc = float(is_free and not any(_any_touch(_ahead(outlines, s), others) for s in _HD_AHEAD_S))
-        comfort = float(_is_comfortable(poses))
-        scores[row] = is_free * _on_road(tracks, outlines) * (5 * ttc + 2 * comfort) / 7
-    return scores
+        plans.append(outlines)
+        if not _any_touch(outlines, others):
+            ttc = not any(_any_touch(_ahead(outlines, seconds), others) for seconds in _HD_AHEAD_S)
+            scores[row] = (5 * ttc + 2 * _is_comfortable(poses)) / 7
+    return scores * _on_road(tracks, plans)
 
 
 def _planned_poses(tracks: Tracks, start: int) -> Float[np.ndarray, "K 3"]:
@@ -156,19 +154,21 @@ _PATTERN = np.stack(np.meshgrid((np.arange(10) + 0.5) / 10 - 0.5, (np.arange(5) 
 """Fifty points of an outline, as shares of its length and width."""
 
 
-def _on_road(tracks: Tracks, outlines: Float[np.ndarray, "K 5"]) -> float:
+def _on_road(tracks: Tracks, plans: list[Float[np.ndarray, "_ 5"]]) -> Float[np.ndarray, " K"]:
     """HUGSIM's DAC from the share of the points of each outline that are on the road; 1 in a world without roads."""
     area = tracks.log.roads.drivable
-    if area.is_empty:
-        return 1.0
+    if area.is_empty or not plans:
+        return np.ones(len(plans))
+    outlines = np.concatenate(plans)
     c, s = np.cos(outlines[:, 4:]), np.sin(outlines[:, 4:])
     along, across = outlines[:, 2:3] * _PATTERN[:, 0], outlines[:, 3:4] * _PATTERN[:, 1]
     shapely.prepare(area)
-    is_on: Bool[np.ndarray, "K 50"] = shapely.intersects_xy(
+    is_on: Bool[np.ndarray, "N 50"] = shapely.intersects_xy(
         area, outlines[:, :1] + c * along - s * across, outlines[:, 1:2] + s * along + c * across
     )
-    least = is_on.mean(axis=1).min()
-    return 0.0 if least < 0.2 else 0.5 if least < 0.5 else 1.0
+    starts = np.cumsum([0, *(len(plan) for plan in plans[:-1])])
+    least = np.minimum.reduceat(is_on.mean(axis=1), starts)
+    return np.where(least < 0.2, 0.0, np.where(least < 0.5, 0.5, 1.0))
 
 
 @numba.njit(cache=True, nogil=True)

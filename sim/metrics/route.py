@@ -62,9 +62,8 @@ class RoutePlaces:
 def _nearest(route: np.ndarray, stations: np.ndarray, x: float, y: float, low: float, high: float) -> tuple:
     """Station, signed offset and route heading of the point of the route between two stations nearest to x, y."""
     best, station, offset, yaw = np.inf, np.nan, np.nan, np.nan
-    for k in range(len(route) - 1):
-        if stations[k + 1] < low or stations[k] > high:
-            continue
+    first, last = np.searchsorted(stations, low), np.searchsorted(stations, high, side="right")
+    for k in range(max(first - 1, 0), min(last, len(route) - 1)):
         step_x, step_y = route[k + 1, 0] - route[k, 0], route[k + 1, 1] - route[k, 1]
         length = stations[k + 1] - stations[k]
         if length <= 0.0:
