@@ -36,6 +36,7 @@ Config = DictConfig
 
 Part = Literal["train", "val"]
 _MARKS = ("_target_", "_partial_")
+_TENSOR_FILES = (".npz", ".safetensors", ".pt", ".pth", ".ckpt")
 
 # ---------------------------------------------------------------- configuration
 
@@ -196,10 +197,14 @@ def build_model(config: DictConfig, *, pretrained: bool = True) -> DrivingModel:
 def without_pretrained(config: DictConfig) -> DictConfig:
     """A copy in which no part of the model loads weights by itself."""
     config = config.copy()
-    for key in key_paths(config):
-        if key.startswith("model.") and key.endswith(".weights"):
-            OmegaConf.update(config, key, None)
+    for key in _weights_keys(config):
+        OmegaConf.update(config, key, None)
     return config
+
+
+def _weights_keys(config: DictConfig) -> list[str]:
+    """Where a part of the model says what it loads by itself."""
+    return [key for key in key_paths(config) if key.startswith("model.") and key.endswith(".weights")]
 
 
 def build_frames(
@@ -419,6 +424,9 @@ def portable_yaml(config: DictConfig) -> str:
             portable.data[key] = "???"
     for key in ("run_root", "resume", "init_from"):
         portable.pop(key, None)
+    for key in _weights_keys(portable):
+        if Path(str(OmegaConf.select(portable, key))).suffix in _TENSOR_FILES:
+            OmegaConf.update(portable, key, None)  # what was read from it is among the model's own tensors
     return OmegaConf.to_yaml(portable)
 
 

@@ -36,12 +36,17 @@ def run(arguments: list[str]) -> int:
 
 
 def _pack(args: argparse.Namespace) -> int:
-    from bevstack.build import load_model
+    from omegaconf import DictConfig, OmegaConf
+
+    from bevstack.build import load_model, portable_yaml
     from bevstack.weights_file import read_weights, write_weights
 
     if args.out.suffix != ".safetensors":
         raise ValueError(f"{args.out} must end in .safetensors: that is the kind of file that is written")
     _, tensors, metadata = read_weights(args.source)
+    config = OmegaConf.create(metadata["config"])
+    if isinstance(config, DictConfig):  # runs of older versions may name files of their machine
+        metadata = {**metadata, "config": portable_yaml(config)}
     path = write_weights(args.out, tensors, metadata, half=args.half)
     load_model(path)  # what cannot be loaded is not worth keeping
     print(f"{path}  {path.stat().st_size / 1e6:.1f} MB, step {metadata['step']}")

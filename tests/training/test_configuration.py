@@ -1,9 +1,12 @@
 """What a user who mistypes sees: one line with the nearest valid keys."""
 
+from pathlib import Path
+
 import pytest
 from omegaconf import OmegaConf
 
-from bevstack.build import build_frames, build_model, compose, instantiate, override_keys
+from bevstack.build import build_frames, build_model, compose, instantiate, override_keys, portable_yaml
+from bevstack.planning.vocabulary import kinematic_vocabulary, write_vocabulary
 from bevstack.training.fit import flat_weights
 
 FUSION = "experiment=fusion_small"
@@ -91,3 +94,16 @@ def test_loss_weights_are_named_by_their_path_and_what_is_null_is_left_out() -> 
         "m3net/detection/class": 2.0,
         "extra/term": 1.0,
     }
+
+
+def test_the_configuration_in_a_weights_file_names_no_file_of_the_machine_that_trained(tmp_path: Path) -> None:
+    file = tmp_path / "driven.npz"
+    write_vocabulary(file, kinematic_vocabulary(8))
+    words = ["data.root=/a", "data.val_root=/b", "model.behaviour.planning.vocabulary.size=8"]
+    config = compose(
+        ["experiment=planning_small", *words, f"model.behaviour.planning.vocabulary.weights={file}", "run_root=/c"]
+    )
+    text = portable_yaml(config)
+    assert not [name for name in (str(file), "/a", "/b", "/c", "init_from") if name in text]
+    assert OmegaConf.create(text).model.behaviour.planning.vocabulary.weights is None
+    assert OmegaConf.create(text).model.encoders.camera.backbone.weights == "imagenet"  # a name means the same anywhere
