@@ -11,7 +11,7 @@ from typing import Literal
 from bevstack.sim.scenario.check import check_scenario
 from bevstack.sim.scenario.reading import read
 from bevstack.sim.scenario.schema import Scenario
-from bevstack.sim.scenario.variations import concrete, variations
+from bevstack.sim.scenario.variations import concrete, count_variations, variations
 from bevstack.types.errors import did_you_mean
 
 _SUFFIX = ".yaml"
@@ -136,6 +136,16 @@ def scenarios_of(suite: Suite) -> Iterator[tuple[str, Scenario]]:
                 yield from ((name, concrete(scenario, entry.values, seed=seed)) for seed in range(entry.draws))
             else:
                 yield name, concrete(scenario, entry.values)
+
+
+def scenario_count(suite: Suite) -> int:
+    """How many runs `scenarios_of` gives."""
+    total = 0
+    for entry in suite.entries:
+        for name in _names_of(entry, suite.name):
+            runs = count_variations(load_scenario(name)) if entry.take == "grid" else 1
+            total += entry.draws if entry.take == "draws" else runs
+    return total
 
 
 def _names_of(entry: SuiteEntry, suite: str) -> tuple[str, ...]:

@@ -140,7 +140,7 @@ class ActorMotion:
 
 def gap_between(one: Body, other: Body) -> float:
     """Least distance between two outlines; 0 where they touch."""
-    return float(shapely.distance(_polygon(one), _polygon(other)))
+    return float(shapely.distance(shapely.Polygon(corners_of(one)), shapely.Polygon(corners_of(other))))
 
 
 def time_to_collision(one: Body, other: Body) -> float:
@@ -183,8 +183,9 @@ def _reach(body: Body, axis: float) -> float:
     return (body.length_m * abs(math.cos(turn)) + body.width_m * abs(math.sin(turn))) / 2
 
 
-def _polygon(body: Body) -> shapely.Polygon:
+def corners_of(body: Body) -> list[tuple[float, float]]:
+    """Front-left, back-left, back-right, front-right."""
     c, s = math.cos(body.yaw), math.sin(body.yaw)
     half_l, half_w = body.length_m / 2, body.width_m / 2
-    corners = ((half_l, half_w), (-half_l, half_w), (-half_l, -half_w), (half_l, -half_w))
-    return shapely.Polygon([(body.x + c * u - s * v, body.y + s * u + c * v) for u, v in corners])
+    local = ((half_l, half_w), (-half_l, half_w), (-half_l, -half_w), (half_l, -half_w))
+    return [(body.x + c * u - s * v, body.y + s * u + c * v) for u, v in local]

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from bevstack.planning.vehicle import NUSCENES_VEHICLE, VehicleParams
 from bevstack.sim.drive_log import DRIVE_STEP_S
 from bevstack.sim.scenario.expectations import CollisionDanger
-from bevstack.sim.scenario.motion import Body, EgoMotion, gap_between
+from bevstack.sim.scenario.motion import Body, EgoMotion, corners_of, gap_between
 from bevstack.sim.scenario.placing import EGO, ego_way
 from bevstack.sim.scenario.roads import build_roads
 from bevstack.sim.scenario.schema import Scenario
 from bevstack.sim.scenario.script import Script, ScriptState, advance, bodies
 
+IMPACT_TOLERANCE_M = 0.15
+"""How far the impact location may be from the one that a scenario names."""
 _HALVINGS = 10
 """Of a step, to find the time of first contact: to 0.1 ms."""
 
@@ -28,7 +30,7 @@ class Contact:
 
     def face(self) -> str:
         """Side of the ego vehicle that is touched: front, left, right or rear."""
-        corners = [self._local(*corner) for corner in _corners(self.other)]
+        corners = [self._local(*corner) for corner in corners_of(self.other)]
         half_l, half_w = self.ego.length_m / 2, self.ego.width_m / 2
         gaps = {
             "front": min(x for x, _ in corners) - half_l,
@@ -53,15 +55,16 @@ class Contact:
     def _face_of_corner(self) -> str:
         """Where the outlines are turned against each other a corner touches: the side that it lies nearest to."""
         half_l, half_w = self.ego.length_m / 2, self.ego.width_m / 2
-        points = [self._local(*corner) for corner in _corners(self.other)]
+        points = [self._local(*corner) for corner in corners_of(self.other)]
         inside = [(x, y) for x, y in points if abs(x) < half_l + 0.01 and abs(y) < half_w + 0.01]
         if not inside:
             # A corner of the ego vehicle touches the other's side.
-            own = _corners(self.ego)
+            own = corners_of(self.ego)
             inside = [self._local(*min(own, key=lambda corner: _depth(self.other, corner)))]
         x, y = inside[0]
         sides = {"front": half_l - x, "rear": half_l + x, "left": half_w - y, "right": half_w + y}
-        return min(sides, key=lambda side: abs(sides[side]))
+        # Where two corners meet, the end of the vehicle counts before its flank.
+        return min(sides, key=lambda side: round(abs(sides[side]), 2))
 
     def _local(self, x: float, y: float) -> tuple[float, float]:
         return _in_frame(self.ego, x, y)
@@ -91,6 +94,38 @@ def first_contact(scenario: Scenario, vehicle: VehicleParams = NUSCENES_VEHICLE)
     return None
 
 
+def check_danger(scenario: Scenario, vehicle: VehicleParams = NUSCENES_VEHICLE) -> Contact | None:
+    """Drive a concrete scenario unprotected and compare with what its `danger` claims; returns the contact.
+
+    Raises:
+        ValueError: the scenario cannot begin, or something else happens than it claims.
+    """
+    danger, contact = scenario.danger, first_contact(scenario, vehicle)
+    where = f"scenario {scenario.name} {scenario.values or ''}: unprotected, the ego vehicle"
+    if not isinstance(danger, CollisionDanger):
+        if contact:
+            raise ValueError(f"{where} touches {contact.actor} after {contact.time_s:.2f} s, but no collision is meant")
+        return None
+    if danger.holds_if is not True:
+        return contact
+    if contact is None:
+        raise ValueError(f"{where} touches nobody; it should hit {danger.actor}")
+    if (contact.actor, contact.face()) != (danger.actor, danger.face):
+        raise ValueError(
+            f"{where} touches {contact.actor} with its {contact.face()} after {contact.time_s:.2f} s; it should hit "
+            f"{danger.actor} with its {danger.face}"
+        )
+    if danger.share is not None:
+        extent = vehicle.length_m if danger.face in ("left", "right") else vehicle.width_m
+        off = (contact.share(danger) - float(danger.share)) * extent
+        if abs(off) > IMPACT_TOLERANCE_M:
+            raise ValueError(
+                f"{where} hits {danger.actor} at {contact.share(danger):.2f} instead of {float(danger.share):.2f} of "
+                f"its width, {abs(off):.2f} m off (limit {IMPACT_TOLERANCE_M} m)"
+            )
+    return contact
+
+
 def _refined(script: Script, state: ScriptState, begin_s: float, ego_at: Callable[[float], EgoMotion]) -> Contact:
     low, high = 0.0, DRIVE_STEP_S
     for _ in range(_HALVINGS):
@@ -113,13 +148,6 @@ def _touched(script: Script, state: ScriptState, ego: EgoMotion) -> list[str]:
         if math.dist((own.x, own.y), (body.x, body.y)) < reach + math.hypot(body.length_m, body.width_m) / 2
     )
     return [name for name in near if gap_between(own, everybody[name]) <= 0]
-
-
-def _corners(body: Body) -> list[tuple[float, float]]:
-    c, s = math.cos(body.yaw), math.sin(body.yaw)
-    half_l, half_w = body.length_m / 2, body.width_m / 2
-    local = ((half_l, half_w), (-half_l, half_w), (-half_l, -half_w), (half_l, -half_w))
-    return [(body.x + c * u - s * v, body.y + s * u + c * v) for u, v in local]
 
 
 def _in_frame(body: Body, x: float, y: float) -> tuple[float, float]:
