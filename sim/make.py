@@ -5,7 +5,6 @@ is finished leaves its table rows in `OUT.partial/.scenes`; a second call with t
 goes on. Each scene depends on (preset, seed, index) alone: the bytes do not depend on workers or threads.
 """
 
-import dataclasses
 import logging
 import os
 import shutil
@@ -29,7 +28,7 @@ from bevstack.data.occupancy import OCCUPANCY_FORMATS, OccupancyFormat
 from bevstack.sim.nuscenes_tables import LOCATIONS, replace_file, semantic_prior_path, write_tables
 from bevstack.sim.nuscenes_writer import SceneRequest, SceneWriter, canvas_edge
 from bevstack.sim.world.nuscenes_map import write_basemap, write_map_expansion, write_semantic_prior
-from bevstack.sim.world.presets import WORLD_FORMAT_VERSION, WorldPreset, preset_hash
+from bevstack.sim.world.presets import WORLD_FORMAT_VERSION, WorldPreset, preset_content, preset_hash
 from bevstack.types.errors import DatasetError
 
 logger = logging.getLogger(__name__)
@@ -127,7 +126,7 @@ def world_record(
     """Content of `world.json`: all that decides the bytes of the data set."""
     record = {
         "format_version": WORLD_FORMAT_VERSION,
-        "preset": dataclasses.asdict(preset),
+        "preset": preset_content(preset),
         "preset_hash": preset_hash(preset),
         "seed": seed,
         "scenes": scenes,

@@ -110,7 +110,11 @@ class SceneWriter:
         self.town = request.town()
         duration_s = 0.5 * request.keyframes
         self.traffic: Traffic = simulate_traffic(
-            self.town, seed=int(request.generator(3).integers(1 << 31)), duration_s=duration_s, preset=request.preset
+            self.town,
+            seed=int(request.generator(3).integers(1 << 31)),
+            duration_s=duration_s,
+            preset=request.preset,
+            event=request.preset.event_of(request.index),
         )
         self.scene = SensorScene(static=self.town.mesh, street_lamps=self.town.street_lamps, weather=request.weather())
         self.rows: dict[str, list[Row]] = {name: [] for name in SCENE_TABLES}
@@ -399,10 +403,11 @@ def _box(track: ActorTrack, pose: np.ndarray, offset: tuple[float, float]) -> Ro
 
 
 def describe(town: Town, weather: Weather, traffic: Traffic) -> str:
-    """A line of text about a scene, in the manner of nuScenes."""
+    """A line of text about a scene, in the manner of nuScenes; begins with its main event if it has one."""
     ego = traffic.ego
     turn = float(np.unwrap(ego.poses[:, 3])[-1] - ego.poses[0, 3])
-    words = [town.kind.replace("_", "-").capitalize(), weather.kind]
+    kind = town.kind.replace("_", "-")
+    words = [kind.capitalize(), weather.kind] if traffic.event is None else [traffic.event, kind, weather.kind]
     if ego.speeds_mps.max() < 0.5:
         words.append("ego waits")
     elif abs(turn) > 0.5:

@@ -82,6 +82,8 @@ def _presets() -> int:
         print(f"\n{preset.name}  sha256 {preset_hash(preset)}")
         print(f"  towns    {', '.join(preset.town_kinds)}")
         print(f"  weather  {', '.join(preset.weather_kinds)}")
+        if preset.events:
+            print(f"  events   {', '.join(preset.events)}")
         print(f"  images   {preset.image_width_px}x{preset.image_height_px}, JPEG quality {preset.jpeg_quality}")
         print(f"  scenes   {preset.keyframes} keyframes at 2 Hz, {preset.sweeps_per_keyframe} LiDAR sweeps for each")
     return 0

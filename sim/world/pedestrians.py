@@ -30,6 +30,8 @@ class Walker:
     """A crossing begins at this time at the earliest, and then as soon as all vehicles can still stop."""
     trigger_distance_m: float = 0.0
     """A crossing also waits until the ego vehicle is this close; 0 for no such wait."""
+    expected_braking_mps2: float = BRAKING_MPS2
+    """A crossing begins when all vehicles can stop for it with this deceleration."""
     is_walking: bool = True
     travelled_m: float = 0.0
     poses: list[tuple[float, float, float]] = field(default_factory=list)
@@ -67,7 +69,7 @@ class Walker:
 
 
 def can_all_stop(walker: Walker, vehicles: list[Vehicle]) -> bool:
-    """Whether every vehicle that is to cross the walker's way can brake comfortably before it."""
+    """Whether every vehicle that is to cross the walker's way can brake before it as the walker expects."""
     way = walker.way_ahead()
     for index, vehicle in enumerate(vehicles):
         if vehicle.has_left:
@@ -76,7 +78,7 @@ def can_all_stop(walker: Walker, vehicles: list[Vehicle]) -> bool:
         if not tail_clear:
             return False
         gap, _ = gap_ahead(vehicle, index, way)
-        if gap < vehicle.speed_mps**2 / (2 * BRAKING_MPS2) + 3.0 + vehicle.speed_mps * 0.3:
+        if gap < vehicle.speed_mps**2 / (2 * walker.expected_braking_mps2) + 3.0 + vehicle.speed_mps * 0.3:
             return False
     return True
 

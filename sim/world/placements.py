@@ -70,6 +70,10 @@ class StreetScene:
         grown = rectangle + np.array((0, 0, 0, CLEARANCE_M, CLEARANCE_M))
         return not any(rectangles_overlap(grown, other) for other in self._rectangles)
 
+    def keep_clear(self, rectangle: np.ndarray) -> None:
+        """Let nothing be placed on a rectangle any more."""
+        self._rectangles.append(rectangle)
+
     def place(
         self, model: ActorModel, pose: tuple[float, float, float], attribute: str, *, may_use_lane: bool = False
     ) -> bool:

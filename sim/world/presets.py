@@ -4,9 +4,14 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Any
 
 WORLD_FORMAT_VERSION = 1
 """Raised whenever the same preset and seed would give other bytes."""
+
+CROSSING_PEDESTRIAN, OCCLUDED_PEDESTRIAN, LEAD_BRAKING = "crossing pedestrian", "occluded pedestrian", "lead braking"
+EVENTS = (CROSSING_PEDESTRIAN, OCCLUDED_PEDESTRIAN, LEAD_BRAKING)
+"""What may be the main event of a scene; see `bevstack.sim.world.events`."""
 
 Span = tuple[int, int]
 """Smallest and largest count, both possible."""
@@ -54,6 +59,14 @@ class WorldPreset:
     sweeps_per_keyframe: int
     """LiDAR sweeps from one keyframe to the next at 20 Hz, the keyframe's own included."""
     has_cameras: bool
+    events: tuple[str, ...] = ()
+    """Main events, taken in turn so that each meets every town and weather equally often; empty for none."""
+
+    def event_of(self, scene_index: int) -> str | None:
+        """Main event of a scene; moves on by one more after every round of weathers."""
+        if not self.events:
+            return None
+        return self.events[(scene_index + scene_index // len(self.weather_kinds)) % len(self.events)]
 
 
 _CITY = Crowd(
@@ -94,12 +107,28 @@ SMOKE = dataclasses.replace(
     STANDARD, name="smoke", image_width_px=176, image_height_px=64, keyframes=4, sweeps_per_keyframe=2
 )
 
-PRESETS = {preset.name: preset for preset in (STANDARD, SMOKE)}
+ATTENTION = dataclasses.replace(
+    STANDARD,
+    name="attention",
+    crowd=dataclasses.replace(_CITY, parked_cars=(14, 26), walkers=(9, 16), crossing=(5, 9)),
+    events=EVENTS,
+)
+"""Scenes in which it matters where a driver looks."""
+
+PRESETS = {preset.name: preset for preset in (STANDARD, SMOKE, ATTENTION)}
+
+
+def preset_content(preset: WorldPreset) -> dict[str, Any]:
+    """All values of a preset as plain data; without `events` where it has none."""
+    content = dataclasses.asdict(preset)
+    if not preset.events:
+        del content["events"]
+    return content
 
 
 def preset_hash(preset: WorldPreset) -> str:
     """sha256 of the preset and the format version as canonical JSON, in hexadecimal."""
-    content = {"format_version": WORLD_FORMAT_VERSION, "preset": dataclasses.asdict(preset)}
+    content = {"format_version": WORLD_FORMAT_VERSION, "preset": preset_content(preset)}
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

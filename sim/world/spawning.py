@@ -64,10 +64,10 @@ def red_lights(roads: RoadNetwork, ego: Vehicle, rng: np.random.Generator, durat
     return {lane.index: until for lane in chosen}
 
 
-def place_vehicles(street: StreetScene, crowd: Crowd, ego: Vehicle) -> list[Vehicle]:
-    """Traffic on lanes near the ego vehicle's way; long vehicles first, each with room around it."""
+def place_vehicles(street: StreetScene, crowd: Crowd, first: list[Vehicle]) -> list[Vehicle]:
+    """Traffic on lanes near the ego vehicle's way; long vehicles first, each with room around it and around `first`."""
     rng = street.rng
-    placed: list[Vehicle] = [ego]
+    placed = list(first)
     paths: Paths = {}
     plan: list[tuple[str, Span, bool]] = [
         ("truck", crowd.towed_trailers, True),
@@ -86,7 +86,7 @@ def place_vehicles(street: StreetScene, crowd: Crowd, ego: Vehicle) -> list[Vehi
                 if vehicle is not None and _has_room(vehicle, placed, street):
                     placed.append(vehicle)
                     break
-    return placed[1:]
+    return placed[len(first) :]
 
 
 def _draw_model(class_name: str, with_trailer: bool, rng: np.random.Generator) -> ActorModel:
@@ -157,8 +157,13 @@ def _has_room(vehicle: Vehicle, placed: list[Vehicle], street: StreetScene) -> b
     return street.is_free(_room(vehicle, 2.0 + vehicle.speed_mps))
 
 
-def place_walkers(street: StreetScene, crowd: Crowd, ego: Vehicle, duration_s: float) -> list[Walker]:
-    """People on sidewalks, at crossings, and some who cross the open road ahead of the ego vehicle."""
+def place_walkers(
+    street: StreetScene, crowd: Crowd, ego: Vehicle, duration_s: float, *, prefer_open: bool = False
+) -> list[Walker]:
+    """People on sidewalks, at crossings, and some who cross the open road ahead of the ego vehicle.
+
+    `prefer_open`: most of those who cross do so on the open road.
+    """
     walkers = [walker for _ in range(street.count(crowd.walkers)) for walker in _strollers(street)]
     crossings = street.count(crowd.crossing)
     zebras = [
@@ -167,7 +172,7 @@ def place_walkers(street: StreetScene, crowd: Crowd, ego: Vehicle, duration_s: f
         if street.is_near_way(float(path[:, 0].mean()), float(path[:, 1].mean()), 20.0)
     ]
     for k in range(crossings):
-        if zebras and (k % 2 == 0 or street.rng.random() < 0.5):
+        if zebras and (k % 4 == 3 if prefer_open else k % 2 == 0 or street.rng.random() < 0.5):
             line = zebras[int(street.rng.integers(len(zebras)))]
             walkers.append(_crosser(street, _extended(line, street.rng), duration_s, 0.0))
         else:
@@ -225,20 +230,26 @@ def _extended(line: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _open_crossing(street: StreetScene, ego: Vehicle) -> np.ndarray | None:
     """A way straight across the road ahead of the ego vehicle, clear of everything that stands there."""
     for _ in range(10):
-        station = ego.front_m + float(street.rng.uniform(45.0, 85.0))
-        here, ahead = ego.path.at(station), ego.path.at(station + 1.0)
-        normal = np.array((-(ahead - here)[1], (ahead - here)[0]))
-        reach = np.arange(0.0, 22.0, 0.25)
-        ends = []
-        for side in (1.0, -1.0):
-            inside = [street.is_drivable(*(here + side * r * normal)) for r in reach]
-            if all(inside) or not inside[0]:
-                break
-            ends.append(here + side * (reach[inside.index(False)] + 0.9) * normal)
-        if len(ends) < 2:
-            continue
-        line = np.linspace(ends[0], ends[1], 9)
-        yaw = float(np.arctan2(normal[1], normal[0]))
-        if all(street.is_free(np.array((x, y, yaw, 0.7, 0.5))) for x, y in np.linspace(ends[0], ends[1], 25)):
+        line = way_across(street, ego.path, ego.front_m + float(street.rng.uniform(45.0, 85.0)))
+        if line is not None:
             return line
+    return None
+
+
+def way_across(
+    street: StreetScene, path: DrivePath, station_m: float, *, beyond_kerb_m: float = 0.9
+) -> np.ndarray | None:
+    """The line (9, 2) straight across the road at a station of a path, from left to right; None where it is blocked."""
+    here, ahead = path.at(station_m), path.at(station_m + 1.0)
+    normal = np.array((-(ahead - here)[1], (ahead - here)[0]))
+    reach = np.arange(0.0, 22.0, 0.25)
+    ends = []
+    for side in (1.0, -1.0):
+        inside = [street.is_drivable(*(here + side * r * normal)) for r in reach]
+        if all(inside) or not inside[0]:
+            return None
+        ends.append(here + side * (reach[inside.index(False)] + beyond_kerb_m) * normal)
+    yaw = float(np.arctan2(normal[1], normal[0]))
+    if all(street.is_free(np.array((x, y, yaw, 0.7, 0.5))) for x, y in np.linspace(ends[0], ends[1], 25)):
+        return np.linspace(ends[0], ends[1], 9)
     return None

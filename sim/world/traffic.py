@@ -14,6 +14,7 @@ from bevstack.geometry.transforms import wrap_angle
 from bevstack.planning.vehicle import NUSCENES_VEHICLE
 from bevstack.sim.world.actors import ActorModel
 from bevstack.sim.world.drive_paths import RUN_OUT_M
+from bevstack.sim.world.events import SceneEvent, stage_event
 from bevstack.sim.world.pedestrians import Walker, crossing_rows, record_walkers, step_walkers
 from bevstack.sim.world.placements import (
     StreetScene,
@@ -86,6 +87,8 @@ class Traffic:
 
     ego: EgoTrack
     actors: tuple[ActorTrack, ...]
+    event: str | None = None
+    """The main event, if the tracks show it."""
 
 
 def interpolated(times_s: np.ndarray, poses: np.ndarray, time_s: float) -> Float[np.ndarray, " 4"]:
@@ -112,6 +115,8 @@ class TrafficScene:
     junctions: Junctions
     obstacles: Float[np.ndarray, "K 6"]
     """What stands on the road, as rows of `vehicle_circles`."""
+    event: SceneEvent | None = None
+    """What is staged on the ego vehicle's way."""
 
     def record(self) -> None:
         """Append the present state to the tracks of everybody."""
@@ -120,6 +125,8 @@ class TrafficScene:
 
     def step_drivers(self, now_s: float) -> None:
         """Advance all vehicles by `STEP_S`."""
+        if self.event is not None:
+            self.event.before_step(now_s)
         rows = np.concatenate((self.obstacles, crossing_rows(self.walkers)))
         step_vehicles(self.vehicles, rows, self.junctions, now_s)
 
@@ -128,20 +135,33 @@ class TrafficScene:
         step_walkers(self.walkers, self.vehicles, self.ego, now_s, STEP_S)
 
 
-def begin_traffic(town: Town, *, seed: int, duration_s: float, preset: WorldPreset) -> TrafficScene:
-    """The scene of a town and a seed, `BURN_IN_S` before its time 0."""
+def begin_traffic(
+    town: Town, *, seed: int, duration_s: float, preset: WorldPreset, event: str | None = None
+) -> TrafficScene:
+    """The scene of a town and a seed, `BURN_IN_S` before its time 0; `event` is one of `preset.events`."""
     rng = np.random.default_rng([seed, 7])
-    ego = place_ego(town, rng, duration_s + BURN_IN_S)
+    staged = None
+    if event is not None:
+        staged = stage_event(event, town, seed=seed, duration_s=duration_s, burn_in_s=BURN_IN_S)
+    ego = staged.ego if staged else place_ego(town, rng, duration_s + BURN_IN_S)
     way = ego.path.points[int((ego.rear_m + 0.2 * duration_s) / 0.5) :][: int(duration_s * 8.0 / 0.5)]
     street = StreetScene(town=town, way=way, rng=rng)
+    if staged:
+        staged.reserve(street)
     close_lanes(street, preset.crowd, ego.path)
     park_vehicles(street, preset.crowd)
     put_barrier_rows(street, preset.crowd, ego.path)
     park_bicycles(street, preset.crowd)
     put_bystanders(street, preset.crowd)
-    vehicles = [ego, *place_vehicles(street, preset.crowd, ego)]
-    walkers = place_walkers(street, preset.crowd, ego, duration_s)
-    junctions = Junctions(town.roads, red_lights(town.roads, ego, rng, duration_s))
+    first = [ego, staged.lead] if staged and staged.lead else [ego]
+    vehicles = [*first, *place_vehicles(street, preset.crowd, first)]
+    walkers = place_walkers(street, preset.crowd, ego, duration_s, prefer_open=bool(preset.events))
+    red = red_lights(town.roads, ego, rng, duration_s)
+    if staged:
+        vehicles = [*first, *(vehicle for vehicle in vehicles[len(first) :] if staged.allows_vehicle(vehicle))]
+        walkers = [*(walker for walker in walkers if staged.allows_walker(walker)), *staged.walkers]
+        red = {lane: until for lane, until in red.items() if lane not in ego.path.lanes}
+    junctions = Junctions(town.roads, red)
     for vehicle in vehicles:
         junctions.claim_underneath(vehicle)
     return TrafficScene(
@@ -151,6 +171,7 @@ def begin_traffic(town: Town, *, seed: int, duration_s: float, preset: WorldPres
         street=street,
         junctions=junctions,
         obstacles=street.obstacle_rows(),
+        event=staged,
     )
 
 
@@ -169,7 +190,10 @@ def play_traffic(
     town: Town, *, seed: int, duration_s: float, preset: WorldPreset
 ) -> tuple[EgoTrack, tuple[PlayedActor, ...]]:
     """Play a scene; everybody in it, those who would touch somebody too."""
-    scene = begin_traffic(town, seed=seed, duration_s=duration_s, preset=preset)
+    return _play(begin_traffic(town, seed=seed, duration_s=duration_s, preset=preset), duration_s)
+
+
+def _play(scene: TrafficScene, duration_s: float) -> tuple[EgoTrack, tuple[PlayedActor, ...]]:
     steps = round(duration_s / STEP_S) + 1
     burn_in = round(BURN_IN_S / STEP_S)
     for step in range(-burn_in, steps):
@@ -198,14 +222,31 @@ def play_traffic(
     return ego_track, tuple(actors)
 
 
-def simulate_traffic(town: Town, *, seed: int, duration_s: float, preset: WorldPreset) -> Traffic:
+def simulate_traffic(
+    town: Town, *, seed: int, duration_s: float, preset: WorldPreset, event: str | None = None
+) -> Traffic:
     """Play a scene of some duration in a town.
 
     The ego vehicle drives a random route at up to the speed limit; `preset.crowd` says how many others there are.
-    The same arguments give the same tracks.
+    `event`, one of `preset.events`, is staged on its way. The same arguments give the same tracks.
     """
-    ego, actors = play_traffic(town, seed=seed, duration_s=duration_s, preset=preset)
-    return Traffic(ego=ego, actors=tuple(actor.track for actor in actors if actor.is_kept))
+    scene = begin_traffic(town, seed=seed, duration_s=duration_s, preset=preset, event=event)
+    ego, actors = _play(scene, duration_s)
+    return Traffic(
+        ego=ego,
+        actors=tuple(actor.track for actor in actors if actor.is_kept),
+        event=event if _shows_event(scene, actors) else None,
+    )
+
+
+def _shows_event(scene: TrafficScene, actors: tuple[PlayedActor, ...]) -> bool:
+    """Whether the staged event happens among the actors that are kept."""
+    if scene.event is None:
+        return False
+    kept = {actor.source[:2] for actor in actors if actor.is_kept}
+    walkers = [walker for index, walker in enumerate(scene.walkers) if ("walker", index) in kept]
+    vehicles = [vehicle for index, vehicle in enumerate(scene.vehicles[1:]) if ("vehicle", index) in kept]
+    return scene.event.has_happened(walkers, vehicles)
 
 
 def _track(

@@ -42,6 +42,8 @@ class Vehicle:
     trailer: ActorModel | None = None
     hold_until_s: float = -1e9
     """Stands still until then (a stop for no visible reason, as vehicles make)."""
+    hold_braking_mps2: float = BRAKING_MPS2
+    """How it brakes for that."""
     held: set[int] = field(default_factory=set)
     """Junction connectors that it may be on."""
     driven_pose: tuple[float, float, float] | None = None
@@ -228,7 +230,7 @@ def step_vehicles(vehicles: list[Vehicle], obstacles: np.ndarray, junctions: Jun
             line_gap = stop + STANDSTILL_GAP_M - vehicle.front_m
             acceleration = min(acceleration, idm_acceleration(vehicle.speed_mps, desired, line_gap, 0.0))
         if now_s < vehicle.hold_until_s:
-            acceleration = min(acceleration, -BRAKING_MPS2)
+            acceleration = min(acceleration, -vehicle.hold_braking_mps2)
         accelerations.append(acceleration)
     for vehicle, acceleration in zip(vehicles, accelerations):
         _advance(vehicle, acceleration)
