@@ -10,6 +10,7 @@ is a general simulator that draws no comparable outcome, and only its speed stan
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
 import common
 import numpy as np
@@ -34,7 +35,7 @@ HIGHWAY_STEP_S = 0.1
 def in_plain_python(encounters: Encounters, reaction: Reaction) -> np.ndarray:
     """Outcomes (N, 5) of the uncompiled function, row by row, on lists: Python's fastest numbers."""
     row, sizes, steps = reaction.as_row().tolist(), Sizes().as_row().tolist(), round(DURATION_S / STEP_S)
-    out = [[0.0] * 5 for _ in encounters.rows]
+    out: list[Any] = [[0.0] * 5 for _ in encounters.rows]
     for encounter, result in zip(encounters.rows.tolist(), out):
         play_encounter.py_func(encounter, row, sizes, steps, result)
     return np.array(out)
