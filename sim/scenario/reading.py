@@ -17,6 +17,9 @@ from bevstack.types.errors import did_you_mean
 
 T = TypeVar("T")
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The reader of libyaml, which is faster, where PyYAML was built with it."""
+
 _STR, _INT, _FLOAT, _BOOL, _NULL = (f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null"))
 
 
@@ -31,7 +34,7 @@ def read(text: str, kind: type[T], source: str) -> T:
     Raises:
         ValueError: the text is no YAML, has a wrong or missing key, or a value of the wrong kind.
     """
-    loader = yaml.SafeLoader(text)
+    loader = _LOADER(text)
     try:
         node = loader.get_single_node()
         if node is None:
