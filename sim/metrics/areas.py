@@ -11,6 +11,8 @@ from bevstack.sim.world.roads import Lane, RoadNetwork
 
 _MOVED_M = 1e-3
 """A vehicle that moved less within a step has no direction."""
+_SEAM_M = 1e-3
+"""Areas that were joined may leave gaps of rounding between them; nobody is outside in one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,7 +44,7 @@ class DrivenAreas:
         return cls(
             has_map=not roads.drivable.is_empty,
             in_several_lanes=(some.sum(axis=0) > 1) & ~all_four.any(axis=0),
-            off_drivable=outside_m > 0,
+            off_drivable=outside_m > _SEAM_M,
             outside_m=outside_m,
             in_junction=in_junction,
             against_traffic=_against_traffic(lanes, centers) & ~in_junction,

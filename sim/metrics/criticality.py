@@ -221,7 +221,9 @@ def _worst_ttc(ego: np.ndarray, own: np.ndarray, actors: np.ndarray, velocities:
 @numba.njit(cache=True, nogil=True)
 @no_type_check
 def _worst_gap(dx: float, dy: float, vx: float, vy: float, radius: float, t: float) -> float:
-    return np.hypot(dx + vx * t, dy + vy * t) - radius - WORST_ACCELERATION_MPS2 * t * t
+    """Of the squares, which have the sign of the gap."""
+    x, y, reach = dx + vx * t, dy + vy * t, radius + WORST_ACCELERATION_MPS2 * t * t
+    return x * x + y * y - reach * reach
 
 
 @numba.njit(cache=True, nogil=True)

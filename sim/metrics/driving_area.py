@@ -60,7 +60,7 @@ class RoadCompliance:
         red_lights = sum(_runs_red(tracks, lanes.lanes, lanes.from_s, lanes.until_s) for lanes in log.red_lights)
         overspeed = np.maximum(tracks.speeds_mps - log.speed_limit_mps, 0.0)
         return cls(
-            drivable_area=float(outside <= 0) if areas.has_map else np.nan,
+            drivable_area=float(not areas.off_drivable.any()) if areas.has_map else np.nan,
             drivable_area_nuplan=float(outside <= OUTSIDE_TOLERANCE_M) if areas.has_map else np.nan,
             max_outside_m=outside,
             outside_share=float(areas.off_drivable.mean()) if areas.has_map else np.nan,

@@ -71,7 +71,9 @@ def pass_rate(passed: int, runs: int, *, confidence: float = 0.95) -> PassRate:
     return PassRate(passed=passed, runs=runs, rate=rate, low=low, high=high)
 
 
-def paired_passes(first: Sequence[bool], second: Sequence[bool], *, confidence: float = 0.95) -> PairedPasses:
+def paired_passes(
+    first: Sequence[bool] | np.ndarray, second: Sequence[bool] | np.ndarray, *, confidence: float = 0.95
+) -> PairedPasses:
     """Compare passes and fails of two agents, run by run.
 
     The interval is the tenth method of Newcombe (Statistics in Medicine 17, 1998): the Wilson intervals of both rates,
@@ -106,7 +108,9 @@ def paired_passes(first: Sequence[bool], second: Sequence[bool], *, confidence: 
     )
 
 
-def paired_scores(first: Sequence[float], second: Sequence[float], *, confidence: float = 0.95) -> PairedScores:
+def paired_scores(
+    first: Sequence[float] | np.ndarray, second: Sequence[float] | np.ndarray, *, confidence: float = 0.95
+) -> PairedScores:
     """Compare scores of two agents, run by run, by Student's t interval of the differences; runs without a score of
     both (NaN) are left out.
 

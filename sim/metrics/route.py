@@ -61,7 +61,7 @@ class RoutePlaces:
 @no_type_check  # the checks that tests switch on cannot be compiled
 def _nearest(route: np.ndarray, stations: np.ndarray, x: float, y: float, low: float, high: float) -> tuple:
     """Station, signed offset and route heading of the point of the route between two stations nearest to x, y."""
-    best, station, offset, yaw = np.inf, np.nan, np.nan, np.nan
+    best, nearest, way = np.inf, -1, 0.0
     first, last = np.searchsorted(stations, low), np.searchsorted(stations, high, side="right")
     for k in range(max(first - 1, 0), min(last, len(route) - 1)):
         step_x, step_y = route[k + 1, 0] - route[k, 0], route[k + 1, 1] - route[k, 1]
@@ -69,14 +69,16 @@ def _nearest(route: np.ndarray, stations: np.ndarray, x: float, y: float, low: f
         if length <= 0.0:
             continue
         to_x, to_y = x - route[k, 0], y - route[k, 1]
-        share = min(max((to_x * step_x + to_y * step_y) / length**2, 0.0), 1.0)
+        share = min(max((to_x * step_x + to_y * step_y) / (length * length), 0.0), 1.0)
         gap_x, gap_y = to_x - share * step_x, to_y - share * step_y
         gap = gap_x * gap_x + gap_y * gap_y
         if gap < best:
-            best, station, yaw = gap, stations[k] + share * length, np.arctan2(step_y, step_x)
-            side = 1.0 if step_x * to_y - step_y * to_x >= 0 else -1.0
-            offset = side * np.sqrt(gap)
-    return station, offset, yaw
+            best, nearest, way = gap, k, share * length
+    if nearest < 0:
+        return np.nan, np.nan, np.nan
+    step_x, step_y = route[nearest + 1, 0] - route[nearest, 0], route[nearest + 1, 1] - route[nearest, 1]
+    is_left = step_x * (y - route[nearest, 1]) - step_y * (x - route[nearest, 0]) >= 0
+    return stations[nearest] + way, np.sqrt(best) if is_left else -np.sqrt(best), np.arctan2(step_y, step_x)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -170,7 +170,7 @@ def product(*factors: float) -> float:
     return float(np.prod([factor for factor in factors if not np.isnan(factor)]))
 
 
-def weighted_mean(terms: Mapping[str, tuple[float, float]]) -> float:
+def weighted_mean(terms: Mapping[str, tuple[int, float]]) -> float:
     """Mean of (weight, value) of the terms that apply; NaN where progress ("ep") is not known."""
     if np.isnan(terms["ep"][1]):
         return np.nan

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from fixtures.drive_logs import NO_ROADS, drive_log, lane, road_network, straight
-from shapely.geometry import box
+from shapely.geometry import MultiPolygon, box
 
 from bevstack.sim.drive_log import RedLight
 from bevstack.sim.metrics.areas import DrivenAreas
@@ -33,6 +33,12 @@ def test_corners_beside_the_road_are_measured_and_nuplan_forgives_three_tenths(y
     assert result.max_outside_m == pytest.approx(outside, abs=1e-9)
     assert (result.drivable_area, result.drivable_area_nuplan) == (navsim, nuplan)
     assert result.outside_share == float(outside > 0)
+
+
+def test_a_seam_between_two_areas_is_no_edge_of_the_road():
+    halves = MultiPolygon((box(-100.0, -1.75, 10.0, 8.75), box(10.0 + 1e-9, -1.75, 300.0, 8.75)))
+    poses, speeds = straight(30, 10.0, x=-3.0 + 5e-10)  # at 1 s the front stands in the seam
+    assert compliance_of(drive_log(poses, speeds, roads=road_network(drivable=halves))).drivable_area == 1.0
 
 
 def test_a_turned_footprint_leaves_the_road_before_its_centre():

@@ -13,6 +13,11 @@ def gaps_of(log):
     return tracks, RouteGaps.of(tracks, RoutePlaces.of(tracks))
 
 
+def single(formula, *numbers, **more):
+    """A formula for arrays, of single numbers."""
+    return float(formula(*(np.array([number]) for number in numbers), **more)[0])
+
+
 def behind(speed, lead_speed, x, *, y=0.0, steps=2, yaw=0.0):
     lead = moving("lead", steps, lead_speed, x=x, y=y, yaw=yaw)
     return gaps_of(drive_log(*straight(steps, speed), actors=[lead]))
@@ -33,7 +38,7 @@ def test_required_deceleration_uses_up_the_gap():
 
 def test_required_deceleration_behind_one_who_brakes_to_a_stop():
     def required(*numbers):
-        return float(required_deceleration(*(np.array(number) for number in numbers)))
+        return single(required_deceleration, *numbers)
 
     # Both at 10, he brakes by 8 and stands after 6.25 m; 5 m of gap: 100 / (2 * 11.25).
     assert required(10.0, 10.0, -8.0, 5.0) == pytest.approx(100 / 22.5)
@@ -54,7 +59,7 @@ def test_required_deceleration_just_avoids_the_collision_when_simulated(numbers)
         moving_s = np.minimum(t, speed / braking)
         return speed * moving_s - braking * moving_s**2 / 2
 
-    needed = float(required_deceleration(*(np.array(number) for number in numbers)))
+    needed = single(required_deceleration, *numbers)
     for braking, is_free in ((needed * 1.01, True), (needed * 0.99, False)):
         least = (gap + way(other, -acceleration) - way(own, braking)).min()
         assert (least >= -1e-3) == is_free
@@ -93,17 +98,17 @@ def test_the_gap_follows_the_bend():
 
 def test_rss_distances_are_those_of_the_paper():
     # After 1 s at 3.5 m/s2 10 m/s are 13.5: 10 + 1.75 + 13.5^2 / 8 - 10^2 / 16.
-    assert float(safe_behind(np.array(10.0), np.array(10.0))) == pytest.approx(28.28125)
-    assert float(safe_behind(np.array(0.0), np.array(40.0))) == 0.0
+    assert single(safe_behind, 10.0, 10.0) == pytest.approx(28.28125)
+    assert single(safe_behind, 0.0, 40.0) == 0.0
     # Each: (10 + 13.5) / 2 + 13.5^2 / 8.
-    assert float(safe_towards(np.array(10.0), np.array(10.0))) == pytest.approx(69.0625)
+    assert single(safe_towards, 10.0, 10.0) == pytest.approx(69.0625)
     # Each swerves (0 + 0.2) / 2 + 0.2^2 / 1.6 = 0.125 m.
-    assert float(safe_beside(np.array(0.0), np.array(0.0))) == pytest.approx(0.25)
-    assert float(safe_beside(np.array(0.0), np.array(0.0), other_moves=False)) == pytest.approx(0.125)
+    assert single(safe_beside, 0.0, 0.0) == pytest.approx(0.25)
+    assert single(safe_beside, 0.0, 0.0, other_moves=False) == pytest.approx(0.125)
     # Towards the other at 1: (1 + 1.2) / 2 + 1.44 / 1.6 = 2.0, the other's 0.125 on top.
-    assert float(safe_beside(np.array(1.0), np.array(0.0))) == pytest.approx(2.125)
-    assert float(safe_beside(np.array(0.0), np.array(5.0))) == 0.0
-    assert float(safe_beside(np.array(0.0), np.array(0.0), RssParams(lateral_margin_m=0.1))) == pytest.approx(0.35)
+    assert single(safe_beside, 1.0, 0.0) == pytest.approx(2.125)
+    assert single(safe_beside, 0.0, 5.0) == 0.0
+    assert single(safe_beside, 0.0, 0.0, params=RssParams(lateral_margin_m=0.1)) == pytest.approx(0.35)
 
 
 @pytest.mark.parametrize(("x", "y", "share"), [
