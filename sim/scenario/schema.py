@@ -128,13 +128,18 @@ class RedLightSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultEntry:
-    """A fault of a sensor, the calibration, the pose, the clock, the controls or the cues."""
+    """A fault of a sensor, the calibration, the pose, the clock, the controls or the cues.
+
+    Kinds and parameters are those of `bevstack.sim.sensing.fault_kinds`.
+    """
 
     kind: str
     from_s: Number = 0.0
     until_s: Number | None = None
     """None: to the end."""
     seed: int = 0
+    sensors: tuple[str, ...] = ()
+    """CAM_FRONT and so on, or LIDAR_TOP; empty: all that the kind is about."""
     parameters: dict[str, Number] = field(default_factory=dict)
 
 
