@@ -1,8 +1,10 @@
 """The planner around a learned one: the first proposal that the vehicle can drive and that hits nothing, else rules.
 
-Proposals come most wanted first. One that breaks a limit of the vehicle only a little is driven as well as the vehicle
-can (`snapped`). One that leaves the route is not what the navigation asked for. Where none is left, the rules plan, and
-where they find nothing, the vehicle stops: every step down is named in the reasons.
+Proposals come most wanted first, by a network that need not know how fast the vehicle is. What it costs to begin one at
+the present speed is taken off its score, so that of two ways as good the smoother one is driven. One that breaks a
+limit of the vehicle only a little is driven as well as the vehicle can (`snapped`). One that leaves the route is not
+what the navigation asked for. Where none is left, the rules plan, and where they find nothing, the vehicle stops: every
+step down is named in the reasons.
 """
 
 import time
@@ -10,6 +12,7 @@ from typing import no_type_check
 
 import numba
 import numpy as np
+from jaxtyping import Float64
 
 from bevstack.planning.bicycle import (
     ACCELERATION,
@@ -49,6 +52,8 @@ class LearnedPlanner:
         max_snap_m: A proposal that the vehicle can only follow with a larger distance is not driven.
         max_off_route_m: A proposal that goes further from the route is not driven; from where the vehicle is.
         max_proposals: No more are looked at.
+        comfort_weight: What a mean squared acceleration of 1 (m/s2)^2 from the present speed on takes off a score; 0
+            leaves the order to the network.
         budget_s: Time to think, the rules included.
         clock: What it is measured by.
 
@@ -63,16 +68,18 @@ class LearnedPlanner:
         max_snap_m: float = 1.0,
         max_off_route_m: float = 5.0,
         max_proposals: int = 64,
+        comfort_weight: float = 0.5,
         budget_s: float = 0.1,
         clock: Clock = time.monotonic,
     ) -> None:
-        if not (max_snap_m > 0 and max_off_route_m > 0 and max_proposals > 0):
+        if not (max_snap_m > 0 and max_off_route_m > 0 and max_proposals > 0 and comfort_weight >= 0):
             raise ValueError(
                 f"max_snap_m={max_snap_m}, max_off_route_m={max_off_route_m} and max_proposals={max_proposals} must be "
-                "positive"
+                f"positive, comfort_weight={comfort_weight} at least 0"
             )
         self.rules = rules or RulePlanner()
         self.max_snap_m, self.max_off_route_m, self.max_proposals = max_snap_m, max_off_route_m, max_proposals
+        self.comfort_weight = comfort_weight
         self.budget_s, self.clock = budget_s, clock
         TimeBudget(budget_s, clock)
 
@@ -104,7 +111,7 @@ class LearnedPlanner:
             return None, ("there are no proposals",)
         rejected: list[str] = []
         second: Plan | None = None
-        for row in range(min(len(proposals), self.max_proposals)):
+        for row in self._order(proposals, ego)[: self.max_proposals]:
             name = f"{proposals.planner} {row}"
             if budget.is_spent:
                 rejected.append(budget.words(f"{name} was looked at"))
@@ -124,6 +131,11 @@ class LearnedPlanner:
             rejected.append(f"{name} {verdict.warnings[0]}")
             second = second or plan
         return second, tuple(rejected)
+
+    def _order(self, proposals: PlanProposals, ego: EgoState) -> list[int]:
+        """Rows of the proposals, best first: by score and comfort. What is not finite comes last."""
+        worth = proposals.scores.astype(np.float64) - self.comfort_weight * mean_square_acceleration(proposals, ego)
+        return np.argsort(-np.nan_to_num(worth, nan=-np.inf), kind="stable").tolist()
 
     def _drivable(
         self, proposals: PlanProposals, row: int, ego: EgoState, route: Route
@@ -148,6 +160,14 @@ class LearnedPlanner:
         if distance > self.max_snap_m or still:
             return None, (still or broken)[0], ()
         return near, "", (f"{proposals.planner} {row} {broken[0]}: followed within {distance:.2f} m",)
+
+
+def mean_square_acceleration(proposals: PlanProposals, ego: EgoState) -> Float64[np.ndarray, " S"]:
+    """Of each proposal, along the way, the step from the present speed included where that is known; (m/s2)^2."""
+    speeds = proposals.speeds_mps.astype(np.float64)
+    if np.isfinite(ego.speed_mps):
+        speeds = np.concatenate((np.full((len(speeds), 1), ego.speed_mps), speeds), axis=1)
+    return (np.diff(speeds, axis=1) ** 2).mean(axis=1) / proposals.dt_s**2 if speeds.shape[1] > 1 else 0 * speeds[:, 0]
 
 
 def off_route_m(trajectory: Trajectory, route: Route) -> float:

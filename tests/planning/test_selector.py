@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bevstack.planning.fallback import fallback_stop
 from bevstack.planning.resampling import plan_poses
 from bevstack.planning.rule_planner import RulePlanner
-from bevstack.planning.selector import LearnedPlanner, off_route_m, snapped
+from bevstack.planning.selector import LearnedPlanner, mean_square_acceleration, off_route_m, snapped
 from bevstack.planning.vehicle import NUSCENES_VEHICLE
 from bevstack.types import EgoState, Planner, PlanProposals, Trajectory
 
@@ -47,6 +47,19 @@ def test_the_most_wanted_proposal_leaves_unchanged_when_nothing_is_wrong_with_it
     plan = PLANNER.plan(scene(proposals=proposing(cruising(8.0), braking(8.0, 1.0))), driving(8.0), straight_route())
     assert plan.source == "learned" and plan.reasons == ()
     np.testing.assert_allclose(plan_poses(plan), cruising(8.0).poses_ego, atol=1e-5)
+
+
+def test_of_two_ways_as_good_the_one_that_begins_at_the_present_speed_is_driven() -> None:
+    both = proposing(cruising(8.0), cruising(6.0))
+    costs = mean_square_acceleration(both, driving(6.0))
+    np.testing.assert_allclose(costs, (16 / 6, 0.0), atol=1e-5)  # 2 m/s more within the first of six half seconds
+    planner = LearnedPlanner(rules=RULES, budget_s=30.0, comfort_weight=0.5)  # 1.33 against a lead of 1 in the score
+    for speed, driven in ((6.0, 6.0), (8.0, 8.0), (NAN, 8.0)):
+        plan = planner.plan(scene(proposals=both), driving(speed), straight_route())
+        assert plan.trajectory.speeds_mps[-1] == pytest.approx(driven)
+    networks_own = LearnedPlanner(rules=RULES, budget_s=30.0, comfort_weight=0.0)
+    plan = networks_own.plan(scene(proposals=both), driving(6.0), straight_route())
+    assert plan.trajectory.speeds_mps[-1] > 7.5
 
 
 def test_an_unsafe_proposal_gives_way_to_the_next_with_the_reason() -> None:
@@ -136,6 +149,8 @@ def test_a_spent_budget_is_said_and_still_gives_a_plan() -> None:
 def test_numbers_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="max_snap_m=0.0"):
         LearnedPlanner(max_snap_m=0.0)
+    with pytest.raises(ValueError, match="comfort_weight=-1.0"):
+        LearnedPlanner(comfort_weight=-1.0)
     with pytest.raises(ValueError, match="budget_s=-1.0"):
         LearnedPlanner(budget_s=-1.0)
 
