@@ -126,16 +126,27 @@ def read_image(
         data = Path(path).read_bytes()
     except OSError as error:
         raise DatasetError(f"{path}: {error.strerror}; extract the archive that holds this image again") from error
+    return decode_image(data, size, mode, source=path)
+
+
+def decode_image(
+    data: bytes, size: ImageSize, mode: ReadMode = "fast", *, source: Path | str = "picture"
+) -> tuple[UInt8[np.ndarray, "H W 3"], Float64[np.ndarray, "3 3"]]:
+    """As `read_image`, of the bytes of a JPEG file; `source` names them in messages.
+
+    Raises:
+        DatasetError, ValueError: as for `read_image`.
+    """
     try:
         height, width, _, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError as error:
-        raise _damaged(path, data, error) from error
+        raise _damaged(source, data, error) from error
     plan = ResizeCrop(ImageSize(height, width), size)
     decode = {"fast": _decode_fast, "exact": _decode_exact}[mode]
     try:
         rgb = decode(data, plan)
     except ValueError as error:  # strict decoding: what libjpeg would repair with grey is an error here
-        raise _damaged(path, data, error) from error
+        raise _damaged(source, data, error) from error
     return rgb, plan.A_img
 
 

@@ -72,11 +72,7 @@ def accumulate_sweeps(
         DatasetError: a file is missing or damaged.
         ValueError: the numbers of paths, transforms and ages differ, or a transform or age is not finite.
     """
-    if not len(paths) == len(T_ego_lidar) == len(ages_s):
-        raise ValueError(f"{len(paths)} sweeps need as many transforms and ages: {len(T_ego_lidar)}, {len(ages_s)}")
-    transforms, ages = np.asarray(T_ego_lidar, np.float64), np.asarray(ages_s, np.float64)
-    if not (np.isfinite(transforms).all() and np.isfinite(ages).all()):
-        raise ValueError("a sweep's T_ego_lidar or age is not finite: its ego pose or calibration is damaged")
+    transforms, ages = _checked(len(paths), T_ego_lidar, ages_s)
     counts = [_row_count(path) for path in paths]
     scratch = np.empty((max(counts, default=0), FILE_COLUMNS), np.float32)  # reused: fresh pages cost as much as reads
     out = np.empty((sum(counts), POINT_COLUMNS), np.float32)
@@ -87,6 +83,35 @@ def accumulate_sweeps(
         if dropped:
             _report_dropped(path, dropped, count)
     return out[:used]
+
+
+def accumulate_points(
+    sweeps: Sequence[Float32[np.ndarray, "_ 5"]],
+    T_ego_lidar: Float[np.ndarray, "S 4 4"],
+    ages_s: Float[np.ndarray, " S"],
+    min_distance_m: float = 1.0,
+) -> Float32[np.ndarray, "M 5"]:
+    """As `accumulate_sweeps`, of raw points that are at hand already.
+
+    Raises:
+        ValueError: as for `accumulate_sweeps`.
+    """
+    transforms, ages = _checked(len(sweeps), T_ego_lidar, ages_s)
+    out = np.empty((sum(map(len, sweeps)), POINT_COLUMNS), np.float32)
+    used = 0
+    for raw, T_moved, age_s in zip(sweeps, transforms, ages, strict=True):
+        used, _ = _append_moved(raw, T_moved, float(age_s), float(min_distance_m), out, used)
+    return out[:used]
+
+
+def _checked(count: int, T_ego_lidar: np.ndarray, ages_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Transforms and ages in double precision, one per sweep and finite."""
+    if not count == len(T_ego_lidar) == len(ages_s):
+        raise ValueError(f"{count} sweeps need as many transforms and ages: {len(T_ego_lidar)}, {len(ages_s)}")
+    transforms, ages = np.asarray(T_ego_lidar, np.float64), np.asarray(ages_s, np.float64)
+    if not (np.isfinite(transforms).all() and np.isfinite(ages).all()):
+        raise ValueError("a sweep's T_ego_lidar or age is not finite: its ego pose or calibration is damaged")
+    return transforms, ages
 
 
 @numba.njit(nogil=True, cache=True)
