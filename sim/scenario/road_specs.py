@@ -72,4 +72,24 @@ class TownRoads:
     seed: int = 0
 
 
-RoadSpec = StraightRoad | CurvedRoad | CrossingRoads | TownRoads
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FurtherLane:
+    """A lane that no file has, such as the trajectory that the ego vehicle of an imported scenario takes."""
+
+    name: str
+    x_m: tuple[Number, ...]
+    """Of its middle, in the direction of travel."""
+    y_m: tuple[Number, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenDriveRoads:
+    """The roads of an OpenDRIVE file; lanes are named "road/section/lane", the section counted from 0: "0/0/-1"."""
+
+    KIND: ClassVar[str] = "opendrive"
+    file: str
+    """Path of the .xodr, absolute or from the working folder."""
+    further_lanes: tuple[FurtherLane, ...] = ()
+
+
+RoadSpec = StraightRoad | CurvedRoad | CrossingRoads | TownRoads | OpenDriveRoads

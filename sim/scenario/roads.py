@@ -1,14 +1,24 @@
-"""The lanes of a scenario: test tracks drawn exactly, or a town of the world generator."""
+"""The lanes of a scenario: test tracks drawn exactly, a town of the world generator, or an OpenDRIVE file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import shapely
 from shapely.geometry import LineString, Polygon, box
 
-from bevstack.sim.scenario.road_specs import CrossingRoads, CurvedRoad, RoadSpec, StraightRoad, TownRoads
+from bevstack.sim.openscenario.opendrive import read_opendrive
+from bevstack.sim.openscenario.opendrive_lanes import lay_network
+from bevstack.sim.scenario.road_specs import (
+    CrossingRoads,
+    CurvedRoad,
+    OpenDriveRoads,
+    RoadSpec,
+    StraightRoad,
+    TownRoads,
+)
 from bevstack.sim.scenario.ways import Way
 from bevstack.sim.world.polylines import offset, resample, strip
 from bevstack.sim.world.roads import Lane, RoadBlock, RoadNetwork, Turn
@@ -84,6 +94,8 @@ def build_roads(spec: RoadSpec) -> ScenarioRoads:
         return ScenarioRoads(
             network=network, lane_names=names, speed_limit_mps=max(lane.speed_limit_mps for lane in network.lanes)
         )
+    if isinstance(spec, OpenDriveRoads):
+        return _read_roads(spec)
     if isinstance(spec, CrossingRoads):
         return _crossing(spec)
     if isinstance(spec, StraightRoad):
@@ -91,6 +103,16 @@ def build_roads(spec: RoadSpec) -> ScenarioRoads:
         return _track(spec, resample(np.array([(0.0, 0.0), (float(spec.length_m), 0.0)]), STEP_M))
     _check_positive(before_m=spec.before_m, after_m=spec.after_m, angle_rad=spec.angle_rad)
     return _track(spec, _bent(spec))
+
+
+def _read_roads(spec: OpenDriveRoads) -> ScenarioRoads:
+    path = Path(spec.file)
+    if not path.is_file():
+        raise ValueError(f"road: there is no file '{spec.file}'; give the path of an OpenDRIVE file (.xodr)")
+    further = [(lane.name, np.stack((lane.x_m, lane.y_m), axis=1).astype(float)) for lane in spec.further_lanes]
+    named = lay_network(read_opendrive(path), further)
+    limit = max(lane.speed_limit_mps for lane in named.network.lanes)
+    return ScenarioRoads(network=named.network, lane_names=named.lane_names, speed_limit_mps=limit)
 
 
 def _check_positive(**measures: float | str) -> None:
