@@ -2,10 +2,11 @@
 
     OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/kinematic_scenarios.py
 
-The cut-ins are drawn from the ranges of the public scenario 4.4.1 for UN R157; every one runs for twelve seconds in
-steps of 10 ms. Plain Python runs the very same function uncompiled, so its results must be the same bits. highway-env
-takes part where it is installed: two of its kinematic vehicles on its own road, one that cuts in, in steps of 0.1 s; it
-is a general simulator that draws no comparable outcome, and only its speed stands beside.
+The cut-ins are drawn from the ranges of the public scenario 4.4.1 for UN R157; each runs for twelve seconds in steps of
+10 ms, or until it is decided: the two touch, or one has passed the other. Plain Python runs the very same function
+uncompiled, so its results must be the same bits. highway-env takes part where it is installed: two of its kinematic
+vehicles on its own road, one that cuts in, in steps of 0.1 s; it is a general simulator that gives no comparable
+outcome, and only its speed stands beside.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """How a driver accelerates behind others: the intelligent driver model with its usual habits.
 
-Treiber, Hennecke, Helbing, Phys. Rev. E 62 (2000); values for cars on roads as in Treiber and Kesting, Traffic Flow
-Dynamics (2013), table 11.2: 1.5 m/s2, 2 m/s2, 1.5 s and 2 m here.
+Treiber, Hennecke, Helbing, Congested traffic states in empirical observations and microscopic simulations, Phys. Rev. E
+62 (2000). Unless told otherwise a driver accelerates by 1.5 m/s2, brakes by 2 m/s2 and keeps 1.5 s and 2 m.
 """
 
 from dataclasses import dataclass, field
