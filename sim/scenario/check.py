@@ -5,10 +5,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from shapely import Polygon
+
 from bevstack.planning.vehicle import NUSCENES_VEHICLE, VehicleParams
 from bevstack.sim.scenario.actions import FollowAction
 from bevstack.sim.scenario.expressions import names_in
-from bevstack.sim.scenario.motion import EgoMotion, gap_between
+from bevstack.sim.scenario.motion import EgoMotion, corners_of, gap_between
 from bevstack.sim.scenario.placing import EGO, ego_way, start_motions
 from bevstack.sim.scenario.reading import hints_of, is_number
 from bevstack.sim.scenario.roads import ScenarioRoads, build_roads
@@ -17,6 +19,8 @@ from bevstack.sim.scenario.script import size_of
 from bevstack.sim.scenario.variations import grid_of
 from bevstack.types.errors import did_you_mean
 
+_KERB_M = 0.2
+"""So far an outline may stand beyond the edge of the road."""
 _NAMES_OF_ACTORS = ("who", "to", "relative_to", "actor")
 
 
@@ -35,8 +39,8 @@ def check_concrete(scenario: Scenario, vehicle: VehicleParams = NUSCENES_VEHICLE
     """Build a concrete scenario's road and place everybody; returns the road.
 
     Raises:
-        ValueError: the scenario cannot begin: a lane is unknown, the route is broken, somebody starts inside of
-            another, or a number is out of its range.
+        ValueError: the scenario cannot begin: a lane is unknown, the route is broken, the ego
+            vehicle starts off the road or inside of somebody, or a number is out of its range.
     """
     try:
         roads = build_roads(scenario.road)
@@ -48,6 +52,8 @@ def check_concrete(scenario: Scenario, vehicle: VehicleParams = NUSCENES_VEHICLE
         raise ValueError(f"scenario {scenario.name} {scenario.values or ''}: {error}") from None
     x, y, yaw = ego.pose(station, left)
     start = EgoMotion(x=x, y=y, yaw=yaw, speed_mps=float(scenario.ego.speed_mps)).body(vehicle)
+    if not roads.network.drivable.buffer(_KERB_M).covers(Polygon(corners_of(start))):
+        raise ValueError(f"scenario {scenario.name} {scenario.values or ''}: the ego vehicle starts off the road")
     for actor in scenario.actors:
         motion = motions[actor.name]
         if motion.is_present and gap_between(start, motion.body(size_of(actor))) <= 0:

@@ -76,6 +76,13 @@ def test_an_ego_inside_of_somebody_cannot_begin():
         check_concrete(dataclasses.replace(scenario, actors=(target,)))
 
 
+def test_an_ego_off_the_road_cannot_begin():
+    scenario = concrete(load_scenario("CCRs"))
+    ego = dataclasses.replace(scenario.ego, start=dataclasses.replace(scenario.ego.start, offset_m=-3.0))
+    with pytest.raises(ValueError, match="starts off the road"):
+        check_concrete(dataclasses.replace(scenario, ego=ego))
+
+
 def test_the_44_names_of_bench2drive_are_all_accounted_for():
     here = {name.partition("/")[2] for name in library_names() if name.startswith("carla44/")}
     gaps = {gap.name for gap in load_index("carla44").not_included}
