@@ -53,6 +53,7 @@ class Session:
             newest one that a captioner has finished, "none" gives no text. The model is told the age.
         max_cue_age_s: Cues older than this are not used; None leaves it to the model what an old cue is worth.
         planner: Decides where to drive, after everything else is known; None for no plans.
+        ego_status: Whether the model may see the vehicle's own speed, acceleration and yaw rate, if it was made to.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Session:
         cues: CueSource = "cached",
         max_cue_age_s: float | None = None,
         planner: Planner | None = None,
+        ego_status: bool = True,
     ) -> None:
         self.device = torch.device(device)
         self.model = model.to(self.device).eval()
@@ -79,6 +81,7 @@ class Session:
         self.cues = cues
         self.max_cue_age_s = max_cue_age_s
         self.planner = planner
+        self.ego_status = ego_status
         self.refused_cues: Counter[str] = Counter()
         """Cues that were not used, by reason."""
         self.reset()
@@ -124,7 +127,7 @@ class Session:
             self._scene_name = frame.scene_name
         frame = replace(frame, annotations=None, cue=self._cue_of(frame))
         batch, _ = collate([frame], self.camera_names, self.image_size)
-        batch = batch.to(self.device)
+        batch = batch.to(self.device) if self.ego_status else replace(batch.to(self.device), ego_status=None)
         if frame.timestamp_us != self._timestamp_us:
             self._memory_before = self._memory
         outputs, self._memory = self.model.step(batch, self._memory_before)

@@ -102,10 +102,11 @@ def add_planner_argument(parser: argparse.ArgumentParser) -> None:
     """Who plans around a checkpoint, for eval and predict."""
     parser.add_argument(
         "--planner",
-        choices=("rule", "learned", "none"),
+        choices=("rule", "learned", "proposal", "none"),
         help="who drives on what a checkpoint sees (default: the model where it has learned to, else rules; none with "
-        "--limit, since plans are scored on whole splits)",
+        "--limit, since plans are scored on whole splits); proposal is the model's first one, unchecked",
     )
+    parser.add_argument("--no-ego-status", action="store_true", help="the model does not see the vehicle's own motion")
 
 
 def run(arguments: list[str]) -> int:
@@ -184,7 +185,12 @@ def _from_model(
     tokens = ranks.share(frames.index, [frames.token(index) for index in indices])
     sessions = {
         each: full_session(
-            checkpoint, device, is_whole=is_whole, planner=args.planner, cues=text.source(checkpoint, device)
+            checkpoint,
+            device,
+            is_whole=is_whole,
+            planner=args.planner,
+            cues=text.source(checkpoint, device),
+            ego_status=not args.no_ego_status,
         )
         for each in modalities
     }
@@ -223,6 +229,7 @@ def _from_model(
         for modality, predictions in found.items()
     }
     given = text.record(checkpoint, frames, [session.cues for session in sessions.values()], ranks)
+    given |= {"planner": args.planner or "default", "model_sees_ego_status": not args.no_ego_status}
     return data, to_score, {"checkpoint": checkpoint.description, "device": device, **given}
 
 
@@ -263,8 +270,8 @@ def _from_file(args: argparse.Namespace, ranks: "Ranks") -> tuple["LabelledData"
 
     if args.modality:
         raise ValueError("--modality needs --checkpoint: a file of predictions says itself which sensors it used")
-    if args.planner:
-        raise ValueError("--planner needs --checkpoint: a file of predictions holds its plans")
+    if args.planner or args.no_ego_status:
+        raise ValueError("--planner and --no-ego-status need --checkpoint: a file of predictions holds its plans")
     if names_cues(args):
         raise ValueError("options about cues need --checkpoint: what was predicted was predicted with the text of then")
     if args.figures_only:

@@ -51,7 +51,11 @@ def _store(args: argparse.Namespace) -> int:
     indices = spread(len(frames), args.limit)
     is_whole = len(indices) == len(frames)
     device = choose_device(args.device)
-    sessions = {modality: full_session(checkpoint, device, is_whole=is_whole, planner=args.planner)}
+    sessions = {
+        modality: full_session(
+            checkpoint, device, is_whole=is_whole, planner=args.planner, ego_status=not args.no_ego_status
+        )
+    }
     with PredictionWriter(args.out, meta_of(checkpoint, frames, modality)) as writer:
         predict(sessions, frames, indices, writers={modality: writer})
     store = PredictionStore(args.out)

@@ -146,6 +146,7 @@ class Checkpoint:
         forecaster: Forecaster | None = None,
         planner: Planner | None = None,
         cues: CueSource = "cached",
+        ego_status: bool = True,
     ) -> Session:
         """An engine for this model, with tracks, forecasts and plans where it is given what makes them."""
         return Session(
@@ -157,6 +158,7 @@ class Checkpoint:
             forecaster=forecaster,
             planner=planner,
             cues=cues,
+            ego_status=ego_status,
         )
 
 

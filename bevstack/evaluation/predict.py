@@ -17,6 +17,7 @@ from bevstack.evaluation.checkpoint import Checkpoint
 from bevstack.evaluation.dense.lidar_frame import LidarFrame
 from bevstack.evaluation.dense.tasks import DenseResults
 from bevstack.evaluation.detection.nuscenes import to_columns
+from bevstack.evaluation.full_session import plans_with_ego_status
 from bevstack.evaluation.modality import Modality, restrict
 from bevstack.evaluation.predictions.box_columns import BoxColumns
 from bevstack.evaluation.predictions.predicted import Predicted
@@ -93,7 +94,9 @@ def predict(
                 row.model_s += time.perf_counter() - start
                 row.T_global_ego[frame.token] = frame.ego.T_global_ego
                 if writers is not None:
-                    writers[modality].add(Predicted.of_estimate(estimate, frame.ego.T_global_ego, frame.route))
+                    told = plans_with_ego_status(session)
+                    pose = frame.ego.T_global_ego
+                    writers[modality].add(Predicted.of_estimate(estimate, pose, frame.route, uses_ego_status=told))
                 if estimate.detections is not None:
                     row.detections[frame.token] = estimate.detections
                 if any(part is not None for part in (estimate.map, estimate.occupancy, estimate.attention)):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bevstack.evaluation.full_session import full_session
+from bevstack.evaluation.full_session import full_session, plans_with_ego_status
 from bevstack.planning.rule_planner import RulePlanner
 from bevstack.planning.selector import LearnedPlanner
 
@@ -41,5 +41,17 @@ def test_with_gaps_between_the_frames_nothing_is_followed_or_planned() -> None:
 def test_a_model_that_cannot_plan_is_not_asked_to() -> None:
     with pytest.raises(ValueError, match="has not learned to plan"):
         made(plans=False, planner="learned")
-    with pytest.raises(ValueError, match="planner 'rules' is none of rule, learned, none"):
+    with pytest.raises(ValueError, match="planner 'rules' is none of rule, learned, proposal, none"):
         made(plans=False, planner="rules")
+
+
+def test_only_the_bare_proposal_of_a_model_that_is_not_told_is_made_without_the_vehicles_own_motion() -> None:
+    def knows(planner: str, *, sees: bool, told: bool) -> bool:
+        head = SimpleNamespace(conditions=SimpleNamespace(status=object() if sees else None))
+        session = made(plans=True, planner=planner)
+        session.ego_status, session.model = told, SimpleNamespace(behaviour={"planning": head})
+        return plans_with_ego_status(session)
+
+    assert knows("rule", sees=False, told=False) and knows("learned", sees=False, told=False)
+    assert knows("proposal", sees=True, told=True)
+    assert not knows("proposal", sees=True, told=False) and not knows("proposal", sees=False, told=True)

@@ -295,6 +295,16 @@ def test_a_frame_without_a_route_is_planned_straight_on_without_waypoints() -> N
     assert route.command is RouteCommand.STRAIGHT and len(route.waypoints_ego) == 0
 
 
+def test_the_vehicles_own_motion_can_be_kept_from_the_model_and_not_from_the_planner() -> None:
+    for told in (True, False):
+        driver = Driver()
+        engine = session(planner=driver, ego_status=told)
+        engine.step(one_car_ahead())
+        (batch,) = engine.model.batches
+        assert (batch.ego_status is not None) is told
+        assert np.isfinite(driver.asked[0][1].speed_mps)
+
+
 def test_a_planner_that_cannot_plan_makes_the_vehicle_stop_with_its_reason() -> None:
     plan = session(planner=Driver(fails=True)).step(one_car_ahead()).plan
     assert plan is not None and plan.source == "fallback_stop" and plan.reasons[0] == "no way at all"

@@ -113,14 +113,14 @@ class PlanColumns:
         return self.take(rows)
 
 
-def plan_columns(token: str, plan: Plan, route: Route | None) -> PlanColumns:
-    """The plan of one frame. Planners of a session know the vehicle's own motion, and the route where there is one."""
+def plan_columns(token: str, plan: Plan, route: Route | None, *, uses_ego_status: bool) -> PlanColumns:
+    """The plan of one frame. Planners of a session know the route where there is one."""
     command = NO_COMMAND if route is None else COMMANDS.index(route.command)
     return PlanColumns(
         sample_tokens=(token,),
         poses=plan_poses(plan).astype(np.float64)[None],
         command_index=np.array([command], np.int8),
-        uses_ego_status=True,
+        uses_ego_status=uses_ego_status,
         command_source="route",
         origins=(PlanOrigin(source=plan.source, reasons=plan.reasons),),
     )

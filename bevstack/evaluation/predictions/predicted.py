@@ -75,7 +75,12 @@ class Predicted:
 
     @classmethod
     def of_estimate(
-        cls, estimate: SceneEstimate, T_global_ego: Float[np.ndarray, "4 4"], route: Route | None = None
+        cls,
+        estimate: SceneEstimate,
+        T_global_ego: Float[np.ndarray, "4 4"],
+        route: Route | None = None,
+        *,
+        uses_ego_status: bool = True,
     ) -> "Predicted":
         """What a model says of one frame.
 
@@ -83,6 +88,7 @@ class Predicted:
             estimate: Of the frame.
             T_global_ego: Pose of the vehicle.
             route: What its planner was asked for.
+            uses_ego_status: Whether its planner knew the vehicle's own motion.
 
         Raises:
             ValueError: a box is not finite, or has no size.
@@ -96,7 +102,11 @@ class Predicted:
             found_motion=(
                 None if found is None or ways is None else to_motion_columns(estimate.token, found, ways, T_global_ego)
             ),
-            planning=None if estimate.plan is None else plan_columns(estimate.token, estimate.plan, route),
+            planning=(
+                None
+                if estimate.plan is None
+                else plan_columns(estimate.token, estimate.plan, route, uses_ego_status=uses_ego_status)
+            ),
             map=None if estimate.map is None else (estimate.map,),
             occupancy=None if estimate.occupancy is None else (estimate.occupancy,),
         )

@@ -47,8 +47,7 @@ class Scene:
     questions: Path | None = None
     """What a file of answers answers."""
     baseline_data: tuple[DatasetIndex, str] | None = None
-    """Another data set and its split, which teach the planning baseline that learns; None for the training split of this
-    one."""
+    """Other data and its split, which teach the planning baseline that learns; None for the training split of this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
