@@ -83,7 +83,8 @@ class SceneEvent:
         nearest = int(np.argmin(gaps))
         if gaps[nearest] > 2.5 or nearest * PATH_STEP_M < vehicle.tail_m:
             return True
-        speed = vehicle.path.speeds_mps[int(vehicle.rear_m / PATH_STEP_M) : nearest + 1].mean() * vehicle.speed_factor
+        here = min(int(vehicle.rear_m / PATH_STEP_M), nearest)
+        speed = vehicle.path.speeds_mps[here : nearest + 1].mean() * vehicle.speed_factor
         arrives_s = (nearest * PATH_STEP_M - vehicle.front_m) / speed
         early_s, late_s = GAP_S
         return bool(not self.crossing_after_s - early_s < arrives_s < self.crossing_after_s + late_s)
@@ -160,7 +161,7 @@ def stage_event(kind: str, town: Town, *, seed: int, duration_s: float, burn_in_
         ego = place_ego(town, rng, duration_s + burn_in_s)
         ego.hold_until_s = -1e9
         street = StreetScene(town=town, way=ego.path.points, rng=rng)
-        delay_s = float(rng.uniform(0.6, 0.6 + 0.3 * duration_s))
+        delay_s = float(rng.uniform(0.5, 0.5 + 0.15 * duration_s))  # early: wide roads take long to cross
         event = planners[kind](street, ego, delay_s, burn_in_s)
         if event is not None:
             return event
@@ -182,7 +183,7 @@ def _plan_crossing(street: StreetScene, ego: Vehicle, delay_s: float, burn_in_s:
             line = way_across(street, ego.path, station + ahead)
             if line is None or any(np.hypot(*(line[0] - other[0])) < 1.5 for other in lines):
                 continue
-            lines.append(line if rng.random() < 0.5 else line[::-1])
+            lines.append(line if rng.random() < 0.35 else line[::-1])
         if lines:
             walkers = [_steps_out(line, trigger, CROSSING_BRAKING_MPS2, rng) for line in lines]
             return SceneEvent(kind=CROSSING_PEDESTRIAN, ego=ego, walkers=walkers, crossing_after_s=burn_in_s + delay_s,
