@@ -33,8 +33,13 @@ demo)
   $bevstack cues make "$folder/worlds/drives" --refine estimates --checkpoint "$perception"
   $bevstack cues make "$folder/worlds/held_out" --refine estimates --checkpoint "$perception"
   $bevstack vocabulary make "$folder/worlds/drives" --out "$folder/vocabulary.npz"
-  train drive_small drives init_from="$perception" trainer.max_steps=900 trainer.batch_size=4 trainer.ema_decay=0.99 \
-    data.cues.name=zero-shot-estimates model.behaviour.planning.vocabulary.weights="$folder/vocabulary.npz"
+  drive() {
+    train drive_small drives trainer.batch_size=4 trainer.ema_decay=0.99 \
+      model.behaviour.planning.vocabulary.weights="$folder/vocabulary.npz" "$@"
+  }
+  drive init_from="$perception" trainer.max_steps=900 model.behaviour.planning.ego_status=false
+  drive init_from="$folder/latest" trainer.max_steps=400 '~optim.lr_scale.language' \
+    'optim.frozen=[encoders,fuser,backbone,heads,language,behaviour.motion]'
   ;;
 detection)
   world train --scenes 160 --keyframes 8 --seed 1
