@@ -93,7 +93,7 @@ class PoseWalk(Fault):
         sigmas = np.array([self.parameters["sigma_m"]] * 2 + [self.parameters["sigma_rad"]])
         self._offset += np.sqrt(elapsed_s) * sigmas * self._steps.standard_normal(3)
         self._last_s = max(time_s, self._last_s)
-        return displaced(frame, from_xy_yaw(*self._offset.tolist()))
+        return displaced(frame, from_xy_yaw(*self._offset.tolist())) if self._offset.any() else frame
 
 
 def displaced(frame: Frame, T_true_believed: Float[np.ndarray, "4 4"]) -> Frame:

@@ -90,7 +90,7 @@ def add_buildings(builder: MeshBuilder, layout: Layout, sites: Sites, rng: np.ra
             placed += _row(road, side, layout, sites, weights, rng)
     placed += _background(sites, weights, rng)
     for building in placed:
-        _add_building(builder, building, rng)
+        add_building(builder, building, rng)
     return placed
 
 
@@ -164,7 +164,8 @@ def _corners(half_x: float, half_y: float) -> np.ndarray:
     return np.array([(x, y, 0.0) for x, y in flat])
 
 
-def _add_building(builder: MeshBuilder, building: Building, rng: np.random.Generator) -> None:
+def add_building(builder: MeshBuilder, building: Building, rng: np.random.Generator) -> None:
+    """Add one building."""
     if building.style == "shed":
         wall, material = _METALS[int(rng.integers(len(_METALS)))], Material.METAL
     elif building.style == "office":

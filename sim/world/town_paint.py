@@ -44,7 +44,8 @@ def add_paint(builder: MeshBuilder, layout: Layout, roads: RoadNetwork, rng: np.
                 _arrow(builder, lane.pose_at(lane.length_m - back), turns)
 
 
-def _ribbon(builder: MeshBuilder, points: np.ndarray, width_m: float, rgb: Rgb) -> None:
+def add_ribbon(builder: MeshBuilder, points: np.ndarray, width_m: float, rgb: Rgb) -> None:
+    """Paint along a curve, a piece per step of it."""
     left, right = offset(points, width_m / 2), offset(points, -width_m / 2)
     height = np.full((len(points), 1), PAINT_HEIGHT_M)
     left, right = np.concatenate((left, height), 1), np.concatenate((right, height), 1)
@@ -58,7 +59,7 @@ def _line(builder: MeshBuilder, points: np.ndarray, width_m: float, rgb: Rgb) ->
         return
     bend = np.abs(np.diff(np.unwrap(np.arctan2(*np.diff(points, axis=0).T[::-1]))))
     spacing = 8.0 if not len(bend) or bend.max() < 0.002 else 4.0
-    _ribbon(builder, resample(points, spacing), width_m, rgb)
+    add_ribbon(builder, resample(points, spacing), width_m, rgb)
 
 
 def _dashes(builder: MeshBuilder, points: np.ndarray, dash_m: float, gap_m: float) -> None:

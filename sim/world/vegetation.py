@@ -9,7 +9,7 @@ from bevstack.sim.world.polylines import at_stations
 from bevstack.sim.world.town_layout import SIDE_BAY_WIDTH_M, TOWN_SIZE_M, Layout, Road
 from bevstack.sim.world.town_sites import Sites
 
-_GREENS: tuple[Rgb, ...] = ((58, 92, 38), (74, 104, 44), (48, 78, 36), (92, 112, 52), (66, 86, 50))
+GREENS: tuple[Rgb, ...] = ((58, 92, 38), (74, 104, 44), (48, 78, 36), (92, 112, 52), (66, 86, 50))
 _AUTUMN: tuple[Rgb, ...] = ((150, 104, 40), (136, 76, 36), (164, 132, 54))
 _GROUND_M = 0.15
 _GOLDEN = (1 + 5**0.5) / 2
@@ -26,7 +26,7 @@ _ICOSAHEDRON_FACES = np.array(
 
 def add_vegetation(builder: MeshBuilder, layout: Layout, sites: Sites, rng: np.random.Generator) -> None:
     """Add trees along the kerbs and on the grass, bushes, and hedges behind the sidewalks."""
-    palette = _GREENS + (_AUTUMN if rng.random() < 0.2 else ())
+    palette = GREENS + (_AUTUMN if rng.random() < 0.2 else ())
     for road in layout.roads:
         for side in (-1.0, 1.0):
             if rng.random() < 0.65:
@@ -35,7 +35,7 @@ def add_vegetation(builder: MeshBuilder, layout: Layout, sites: Sites, rng: np.r
                 stations = stations + rng.uniform(-1.5, 1.5, len(stations))
                 for x, y, _ in sites.kerb_side(road, side, stations):
                     if sites.take_disk(float(x), float(y), 1.2):
-                        _add_tree(builder, (float(x), float(y)), palette, rng, is_street_tree=True)
+                        add_tree(builder, (float(x), float(y)), palette, rng, is_street_tree=True)
             if rng.random() < 0.5:
                 _add_hedges(builder, layout, sites, road, side, rng)
     points = rng.uniform(-TOWN_SIZE_M / 2, TOWN_SIZE_M / 2, (260, 2))
@@ -43,11 +43,11 @@ def add_vegetation(builder: MeshBuilder, layout: Layout, sites: Sites, rng: np.r
     for x, y in points.tolist():
         if sites.take_disk(x, y, 2.0):
             if rng.random() < 0.7:
-                _add_tree(builder, (x, y), palette, rng, is_street_tree=False)
+                add_tree(builder, (x, y), palette, rng, is_street_tree=False)
             else:
                 size = rng.uniform(0.6, 1.5)
                 crown = np.array((size * rng.uniform(0.9, 1.6), size, size * 0.8))
-                _add_crown(builder, (x, y, _GROUND_M + crown[2] * 0.8), crown, _pick(palette, rng), 10, rng)
+                add_crown(builder, (x, y, _GROUND_M + crown[2] * 0.8), crown, _pick(palette, rng), 10, rng)
     if layout.ring_radius_m:
         _add_island_plants(builder, layout, palette, rng)
 
@@ -64,12 +64,12 @@ def _add_island_plants(
         angle, distance = rng.uniform(0, 2 * np.pi), radius * np.sqrt(rng.random())
         x, y = (layout.center + distance * np.array((np.cos(angle), np.sin(angle)))).tolist()
         if rng.random() < 0.5:
-            _add_tree(builder, (x, y), palette, rng, is_street_tree=False)
+            add_tree(builder, (x, y), palette, rng, is_street_tree=False)
         else:
-            _add_crown(builder, (x, y, 0.6), np.array((1.2, 1.0, 0.7)), _pick(palette, rng), 10, rng)
+            add_crown(builder, (x, y, 0.6), np.array((1.2, 1.0, 0.7)), _pick(palette, rng), 10, rng)
 
 
-def _add_tree(
+def add_tree(
     builder: MeshBuilder,
     foot: tuple[float, float],
     palette: tuple[Rgb, ...],
@@ -77,6 +77,7 @@ def _add_tree(
     *,
     is_street_tree: bool,
 ) -> None:
+    """Add a tree; street trees are slimmer and clear of the road."""
     x, y = foot
     colour = _pick(palette, rng)
     trunk_rgb: Rgb = (86, 68, 52) if rng.random() < 0.8 else (150, 146, 138)
@@ -92,7 +93,7 @@ def _add_tree(
     top = (x + float(lean[0]), y + float(lean[1]), float(clear + height * 0.8))
     builder.cone((x, y, _GROUND_M - 0.1), top, (thick, thick * 0.6), trunk_rgb, **kind)
     crown = np.array((radius, radius * rng.uniform(0.85, 1.15), height))
-    _add_crown(builder, (top[0], top[1], float(clear + height)), crown, colour, 44, rng)
+    add_crown(builder, (top[0], top[1], float(clear + height)), crown, colour, 44, rng)
 
 
 def _add_conifer(
@@ -108,7 +109,7 @@ def _add_conifer(
         builder.cone((x, y, low), (x, y, low + 0.45 * height), (radius * (1 - 0.27 * level), 0.05), rgb, **leaf)
 
 
-def _add_crown(
+def add_crown(
     builder: MeshBuilder,
     center: tuple[float, float, float],
     radii: Float[np.ndarray, " 3"],
@@ -148,18 +149,18 @@ def _add_hedges(
         (road.left_m if side > 0 else road.right_m) + bay + layout.kerb_strip_m + layout.sidewalk_m + 0.65
     )
     height, station = rng.uniform(0.8, 1.7), road.mouth_m + rng.uniform(10.0, 30.0)
-    rgb = _pick(_GREENS, rng)
+    rgb = _pick(GREENS, rng)
     while station < road.length_m - 30.0:
         length = float(rng.uniform(3.0, 9.0))
         x, y, yaw = at_stations(road.reference, np.array((station + length / 2,)))[0]
         pose = (float(x - lateral * np.sin(yaw)), float(y + lateral * np.cos(yaw)), float(yaw))
         ends = to_world(np.array(((-length / 2, 0.0, 0.0), (0.0, 0.0, 0.0), (length / 2, 0.0, 0.0))), pose)[:, :2]
         if sites.free_ground(ends, 0.42).all() and all(sites.take_disk(px, py, 0.4) for px, py in ends.tolist()):
-            _add_hedge(builder, pose, length, height, rgb, rng)
+            add_hedge(builder, pose, length, height, rgb, rng)
         station += length + float(rng.choice((0.3, 4.0, 12.0)))
 
 
-def _add_hedge(
+def add_hedge(
     builder: MeshBuilder,
     pose: tuple[float, float, float],
     length: float,
