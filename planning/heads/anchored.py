@@ -26,6 +26,7 @@ from bevstack.planning.heads.conditions import Conditions
 from bevstack.planning.heads.proposals import proposals_of
 from bevstack.planning.heads.refinement import Refiner, RegressionRefiner
 from bevstack.planning.heads.scene_tokens import AnchorLayer, SceneTokens
+from bevstack.planning.heads.start_mismatch import StartMismatch
 from bevstack.planning.vehicle import NUSCENES_VEHICLE, VehicleParams
 from bevstack.planning.vocabulary import Vocabulary
 from bevstack.types.batch import Batch, Labels
@@ -111,6 +112,7 @@ class AnchoredPlanner(nn.Module):
         self.features = AnchorFeatures(
             in_channels=in_channels, channels=channels, bev_channels=bev_channels, steps=steps, vehicle=vehicle
         )
+        self.start = StartMismatch(channels) if ego_status else None
         self.identity = nn.Parameter(0.02 * torch.randn(num_anchors, channels))
         self.tokens = SceneTokens(agent_channels=agent_channels, channels=channels)
         self.layers = nn.ModuleList(
@@ -124,10 +126,13 @@ class AnchoredPlanner(nn.Module):
 
     def forward(self, context: SceneContext, batch: Batch) -> AnchoredOutput:
         """Scores of all anchors, and the refined ones: all in training, when driving as many as the refiner wants."""
-        conditions = self.conditions(context, batch)
+        status = self.conditions.visible_status(batch)
+        conditions = self.conditions(context, batch, status)
         reduced = self.features.reduced(context)
         queries = self.features(self.vocabulary.poses, reduced, context, batch)
         queries = queries + self.identity + conditions[:, None]
+        if self.start is not None and status is not None:
+            queries = queries + self.start(self.vocabulary.poses, status)
         tokens, padding = self.tokens(context)
         for layer in self.layers:
             queries = layer(queries, tokens, padding, conditions)

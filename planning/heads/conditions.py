@@ -54,8 +54,12 @@ class Conditions(nn.Module):
         self.status = StatusEncoding(channels, status_dropout) if ego_status else None
         self.mix = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, channels), nn.ReLU(inplace=True))
 
-    def forward(self, context: SceneContext, batch: Batch) -> Float[Tensor, "B C"]:
-        """From the batch: route, speed limit and, only where allowed, the status."""
+    def visible_status(self, batch: Batch) -> Float[Tensor, "B 3"] | None:
+        """The vehicle's status as far as it may be seen this time, NaN where not; None where it never may."""
+        return None if self.status is None else self.status.visible(batch.ego_status, batch.batch_size)
+
+    def forward(self, context: SceneContext, batch: Batch, status: Float[Tensor, "B 3"] | None) -> Float[Tensor, "B C"]:
+        """From the batch: route and speed limit; the status is `visible_status`."""
         pooled = F.adaptive_avg_pool2d(self.summary(context.bev.data), _SUMMARY_CELLS)
         found = self.to_summary(pooled.flatten(1))
         found = found + self.command(route_command(batch) % (len(COMMANDS) + 1))  # -1 is the last one
@@ -64,8 +68,8 @@ class Conditions(nn.Module):
         found = found + self.speed_limit(limit.view(-1, 1).to(found) / _SPEED_LIMIT_SCALE_MPS)
         if context.cue_embedding is not None:
             found = found + self.cue(context.cue_embedding)
-        if self.status is not None:
-            found = found + self.status(batch.ego_status, len(found))
+        if self.status is not None and status is not None:
+            found = found + self.status(status)
         return self.mix(found)
 
 
@@ -95,15 +99,19 @@ class StatusEncoding(nn.Module):
         self.parts = parts
         self.register_buffer("_scales", torch.tensor(_STATUS_SCALES), persistent=False)
 
-    def forward(self, status: Float[Tensor, "B 3"] | None, batch_size: int) -> Float[Tensor, "B C"]:
-        """The sum of the three vectors."""
+    def visible(self, status: Float[Tensor, "B 3"] | None, batch_size: int) -> Float[Tensor, "B 3"]:
+        """NaN where it is unknown or, in training, hidden."""
         scales = self._scales
         if status is None:
             status = scales.new_full((batch_size, len(_STATUS_SCALES)), torch.nan)
         if self.training:
             is_hidden = torch.rand(batch_size, 1, device=status.device) < self.dropout
             status = status.masked_fill(is_hidden, torch.nan)
-        columns = (status.to(scales) / scales).split(1, dim=1)
+        return status.to(scales)
+
+    def forward(self, status: Float[Tensor, "B 3"]) -> Float[Tensor, "B C"]:
+        """The sum of the three vectors."""
+        columns = (status / self._scales).split(1, dim=1)
         return torch.stack([part(column) for part, column in zip(self.parts, columns, strict=True)]).sum(dim=0)
 
 

@@ -147,7 +147,7 @@ class CostVolumePlanner(nn.Module):
 
     def forward(self, context: SceneContext, batch: Batch) -> CostVolumeOutput:
         """Candidates with their costs, and the refined choice."""
-        conditions = self.conditions(context, batch)
+        conditions = self.conditions(context, batch, self.conditions.visible_status(batch))
         guess = F.softplus(self.to_speed(conditions)[:, 0].float()) * _SPEED_SCALE_MPS
         poses = self.sampler(route_command(batch), self._speed(guess.detach(), batch)).poses
         volume = F.softplus(self.to_volume(context.bev.data).float()) * self.volume_factor

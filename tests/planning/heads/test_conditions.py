@@ -36,7 +36,7 @@ def test_unknown_conditions_differ_from_every_known_one() -> None:
     conditions = Conditions(in_channels=WIDTH, channels=8, ego_status=True).eval()
     context = scene([[], [], []])
     known = batch_of([LEFT, RIGHT, -1], status=[(0.0, 0.0, 0.0), (NAN, 0.0, 0.0), (0.0, NAN, 0.0)])
-    found = conditions(context, known)
+    found = conditions(context, known, conditions.visible_status(known))
     assert len(found.unique(dim=0)) == 3
     assert found.isfinite().all()
 
@@ -48,3 +48,12 @@ def test_a_head_that_may_not_see_the_status_has_no_weights_for_it() -> None:
     assert "status" not in names
     with pytest.raises(ValueError, match="status_dropout=2"):
         Conditions(in_channels=WIDTH, channels=8, ego_status=True, status_dropout=2.0)
+
+
+def test_dropout_hides_the_whole_status_of_some_training_frames_and_of_none_when_driving() -> None:
+    conditions = Conditions(in_channels=WIDTH, channels=8, ego_status=True, status_dropout=0.5)
+    batch = batch_of([LEFT] * 64, status=[(5.0, 1.0, 0.1)] * 64)
+    hidden = conditions.train().visible_status(batch).isnan()
+    assert 10 < int(hidden[:, 0].sum()) < 54 and torch.equal(hidden[:, 0], hidden.all(dim=1))
+    assert not conditions.eval().visible_status(batch).isnan().any()
+    assert Conditions(in_channels=WIDTH, channels=8, ego_status=False).visible_status(batch) is None
