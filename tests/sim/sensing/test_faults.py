@@ -1,6 +1,7 @@
 """Faults: each has its effect within its window, and none outside of it."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -360,3 +361,11 @@ def test_an_impossible_entry_is_named_with_what_is_possible(entry, message):
 def test_all_impossible_entries_are_named_at_once():
     with pytest.raises(ValueError, match=r"(?s)'one'.*'two'"):
         FaultSet([FaultEntry(kind="one"), FaultEntry(kind="two")])
+
+
+def test_the_page_about_faults_names_every_kind_with_all_its_parameters():
+    page = Path(__file__).parents[3] / "docs" / "faults.md"
+    rows = {line.split("`")[1]: line for line in page.read_text().splitlines() if line.startswith("| `")}
+    assert list(rows) == list(FAULT_KINDS)
+    for name, kind in FAULT_KINDS.items():
+        assert all(f"`{parameter}`" in rows[name] for parameter in kind.parameters), name
