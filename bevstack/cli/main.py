@@ -10,6 +10,7 @@ COMMANDS = {
     "data": "index, check, describe and view a data set",
     "sim": "make worlds: data sets in nuScenes format",
     "scenario": "list, show and check driving scenarios",
+    "drive": "drive scenarios in a closed loop and say which were passed",
     "cues": "say in words what a driver would look at, for every frame of a data set",
     "vocabulary": "make the trajectories that a planner chooses among",
     "train": "train a model from a Hydra experiment",

@@ -21,13 +21,11 @@ from bevstack.sim.ego.motion import VehicleState
 from bevstack.sim.ego.vehicle import EgoVehicle
 from bevstack.sim.metrics.collisions import first_touch
 from bevstack.sim.scenario.motion import STANDING_MPS
+from bevstack.sim.sensing.faults import FaultSet
 from bevstack.types.frame import Frame
 from bevstack.types.trajectory import Plan, Route
 
 ResultT = TypeVar("ResultT")
-
-CONTROL_LATENCY = "control_latency"
-"""Kind of fault that the loop itself plays: commands take effect `delay_s` later. All others are the sensors'."""
 
 
 class Senses(Protocol):
@@ -83,6 +81,7 @@ class _Run:
         self.recorder = Recorder(stage, agent.name)
         self.vehicle = EgoVehicle(stage.course.start, vehicle=stage.course.vehicle)
         self.station_m = BEHIND_M
+        self.faults = FaultSet(stage.faults)
         self.undecided, self.stood_s = 0, 0.0
         self._before: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -146,7 +145,7 @@ class _Run:
     def move(self, step: int) -> None:
         """The vehicle and everybody else, a tenth of a second further."""
         before = self.vehicle.state
-        self.vehicle.latency.delay_s = self._delay_s(step * DRIVE_STEP_S)
+        self.vehicle.latency.delay_s = self.faults.control_delay_s(step * DRIVE_STEP_S)
         try:
             after = self.vehicle.advance(DRIVE_STEP_S)
         except ValueError as error:
@@ -179,12 +178,3 @@ class _Run:
             if np.isfinite(first_touch(np.stack((was_own, own)), np.stack((were[row], others[row])))):
                 return who.name
         return ""
-
-    def _delay_s(self, time_s: float) -> float:
-        """Of commands given now."""
-        total = 0.0
-        for fault in self.stage.faults:
-            until = np.inf if fault.until_s is None else float(fault.until_s)
-            if fault.kind == CONTROL_LATENCY and float(fault.from_s) <= time_s < until:
-                total += float(fault.parameters.get("delay_s", 0.0))
-        return total

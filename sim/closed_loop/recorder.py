@@ -76,15 +76,17 @@ class Recorder:
         )
 
 
-def impossible_log(
+def undriven_log(
     name: str,
     agent: str,
     seed: int,
     parameters: dict[str, float],
     why: str,
+    *,
+    ending: Ending = "impossible",
     vehicle: VehicleParams = DRIVEN_VEHICLE,
 ) -> DriveLog:
-    """The record of a scenario that could not begin."""
+    """The record of a run without a step: its scenario could not begin, or nothing of it is left."""
     nothing = np.zeros(0)
     roads = RoadNetwork(
         lanes=(), drivable=Polygon(), road_segments=(), crossings=(), walkways=(), stop_lines=(), carparks=(),
@@ -94,5 +96,5 @@ def impossible_log(
         scenario=name, agent=agent, seed=seed, parameters=dict(parameters), vehicle=vehicle, roads=roads,
         route=np.zeros((0, 2)), speed_limit_mps=float("nan"), red_lights=(), ego_poses=np.zeros((0, 3)),
         ego_speeds_mps=nothing, ego_accelerations_mps2=nothing, ego_steering_rad=nothing, actors=(), plans=(),
-        step_seconds=nothing, ending="impossible", remark=why,
+        step_seconds=nothing, ending=ending, remark=why,
     )  # fmt: skip

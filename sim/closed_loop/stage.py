@@ -20,6 +20,7 @@ from bevstack.sim.scenario.roads import ScenarioRoads
 from bevstack.sim.scenario.schema import FaultEntry, Scenario, WeatherSpec
 from bevstack.sim.scenario.script import Script
 from bevstack.sim.scenario.ways import Way
+from bevstack.sim.sensing.faults import FaultSet
 from bevstack.sim.world.drive_paths import PATH_STEP_M
 
 
@@ -57,9 +58,10 @@ def set_up(
 
     Raises:
         ValueError: the scenario cannot begin: somebody starts inside of somebody, the ego vehicle beside the road, a
-            lane or route is not there.
+            lane or route is not there, a fault does not exist.
     """
     roads = check_concrete(scenario, vehicle)
+    FaultSet(scenario.faults)
     script = Script(scenario=scenario, roads=roads, vehicle=vehicle)
     course = _course(scenario, roads, vehicle)
     world = ScenarioActors.begin(
