@@ -22,9 +22,11 @@ def broken_off_after(seconds: float) -> Iterator[None]:
         raise HangError(f"it did not come back within {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, give_up)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    others = signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, before)
+        # A timer of somebody else's, such as a test runner's, goes on.
+        signal.setitimer(signal.ITIMER_REAL, *others)

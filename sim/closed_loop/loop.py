@@ -60,14 +60,15 @@ def drive(stage: Stage, agent: Agent, *, senses: Senses | None = None, rules: Lo
         rules: When a run ends early.
     """
     run = _Run(stage, agent, senses, rules or LoopRules())
+    steps = round(stage.course.duration_s / DRIVE_STEP_S)
     try:
         run.begin()
-        for step in range(round(stage.course.duration_s / DRIVE_STEP_S)):
+        for step in range(steps):
             run.look_around(step)
             frame, state = run.perceive(step)
             run.follow(run.ask(frame, state))
             run.move(step)
-        run.look_around(step + 1)
+        run.look_around(steps)
     except RunOverError as over:
         return run.recorder.log(over.ending, over.remark)
     return run.recorder.log("duration")

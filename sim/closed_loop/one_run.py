@@ -57,12 +57,12 @@ def drive_job(job: DriveJob, agent: Agent, setting: DriveSetting | None = None) 
     setting, began = setting or DriveSetting(), time.perf_counter()
     log, lanes = _drive(job, agent, setting)
     reference = _reference(job, log, setting)
-    record = record_of(log, reference)
-    scores = DriveScores.of(log, reference) if len(log.ego_poses) else None
+    is_driven = len(log.ego_poses) > 0 and log.ending != "impossible"
+    scores = DriveScores.of(log, reference) if is_driven else None
     return Driven(
         job=job,
         log=log,
-        record=record,
+        record=record_of(log) if scores is None else scores.record(),
         verdicts=judge(job.scenario.expectations, log, scores, lanes),
         hash=drive_hash(log),
         wall_s=time.perf_counter() - began,

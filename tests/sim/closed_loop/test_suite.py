@@ -1,12 +1,12 @@
 """Suites: results that do not depend on interruptions, one folder a run, JUnit, and deaths that stop nothing."""
 
-import os
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from fixtures.dying_agent import DyingAgent
 
 from bevstack.sim.closed_loop.agents.constant_velocity import ConstantVelocityAgent
 from bevstack.sim.closed_loop.jobs import jobs_of
@@ -18,17 +18,6 @@ from bevstack.sim.closed_loop.suite import AgentSource, run_suite
 
 QUICK = DriveSetting(measures_progress=False)
 BLIND = AgentSource(name="constant-velocity", make=ConstantVelocityAgent)
-
-
-class Dying(ConstantVelocityAgent):
-    """Takes its process along in one scenario."""
-
-    name = "dying"
-
-    def begin(self, run):
-        super().begin(run)
-        if "CCRs" in run:
-            os._exit(1)
 
 
 def test_a_suite_taken_up_again_gives_the_results_of_one_that_went_through(tmp_path):
@@ -127,7 +116,7 @@ def test_the_same_job_has_the_same_hash_and_another_seed_another():
 @pytest.mark.slow
 def test_a_process_that_dies_costs_its_own_run_alone(tmp_path):
     jobs = jobs_of("smoke", limit=3)
-    run_suite(jobs, AgentSource(name="dying", make=Dying), tmp_path / "dying", setting=QUICK, processes=2)
+    run_suite(jobs, AgentSource(name="dying", make=DyingAgent), tmp_path / "dying", setting=QUICK, processes=2)
     endings = [read_summary(tmp_path / "dying", job)["ending"] for job in jobs]
     assert endings[0] == "agent_error"
     assert "agent_error" not in endings[1:]
