@@ -59,20 +59,24 @@ class Course:
 
     def route(self, ego: VehicleState, station_m: float) -> Route:
         """What the navigation asks for at a state; the first waypoint is abeam of the rear axle."""
-        reach = max(LOOK_AHEAD_M, _LOOK_AHEAD_S * ego.speed_mps + _BRAKING_AHEAD_M)
-        stations = station_m + ROUTE_STEP_M * np.arange(round(reach / ROUTE_STEP_M))
+        stations = station_m + ROUTE_STEP_M * np.arange(round(_reach_m(ego.speed_mps) / ROUTE_STEP_M))
         own = PATH_STEP_M * np.arange(len(self.line))
         points = np.stack([np.interp(stations, own, self.line[:, axis]) for axis in (0, 1)], axis=1)
         offset, c, s = points - (ego.x_m, ego.y_m), np.cos(ego.yaw_rad), np.sin(ego.yaw_rad)
         waypoints = np.stack((c * offset[:, 0] + s * offset[:, 1], c * offset[:, 1] - s * offset[:, 0]), axis=1)
         return Route(command=command_ahead(waypoints), waypoints_ego=waypoints, speed_limit_mps=self.wished_mps)
 
-    def red_line(self, station_m: float, time_s: float) -> tuple[float, float] | None:
+    def red_line(self, station_m: float, time_s: float, speed_mps: float = 0.0) -> tuple[float, float] | None:
         """Where the next stop line is whose light is red now, as far as the route reaches; None without one."""
         front = station_m + self.vehicle.front_ahead_m
-        near = station_m + LOOK_AHEAD_M - ROUTE_STEP_M
+        near = station_m + _reach_m(speed_mps) - 2 * ROUTE_STEP_M
         for ahead in sorted(self.lights_ahead, key=lambda ahead: ahead.station_m):
             if front - 1.0 < ahead.station_m < near and ahead.light.from_s <= time_s < ahead.light.until_s:
                 row = min(int(ahead.station_m / PATH_STEP_M), len(self.line) - 1)
                 return float(self.line[row, 0]), float(self.line[row, 1])
         return None
+
+
+def _reach_m(speed_mps: float) -> float:
+    """Length of a route at a speed."""
+    return max(LOOK_AHEAD_M, _LOOK_AHEAD_S * speed_mps + _BRAKING_AHEAD_M)

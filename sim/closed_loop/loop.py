@@ -111,7 +111,9 @@ class _Run:
         route = course.route(ego, self.station_m)
         time_s = round(step * DRIVE_STEP_S, 6)
         frame = None if self.senses is None else self.senses.observe(time_s, ego, self.stage.world.now(), route)
-        truth = Truth(world=self.stage.world, course=course, red_line=course.red_line(self.station_m, time_s))
+        truth = Truth(
+            world=self.stage.world, course=course, red_line=course.red_line(self.station_m, time_s, ego.speed_mps)
+        )
         own = ego.as_ego() if frame is None else frame.ego
         return frame, DriveState(step=step, time_s=time_s, ego=own, route=route, vehicle=course.vehicle, truth=truth)
 

@@ -59,7 +59,7 @@ def test_a_driver_behind_a_slow_ego_vehicle_keeps_its_distance():
     assert log.ending == "duration"
     gaps = log.ego_poses[:, 0] - log.actors[0].poses[:, 0]
     assert gaps.min() > 5.0
-    assert np.hypot(*log.actors[0].velocities[-1]) == pytest.approx(3.0, abs=0.7)
+    assert np.hypot(*log.actors[0].velocities[-1]) == pytest.approx(3.0, abs=1.0)
 
 
 def test_manoeuvres_of_somebody_who_decides_for_itself_are_refused():
