@@ -5,7 +5,7 @@ import pytest
 from bevstack.build import load_model
 from bevstack.weights_file import SHIPPED, WEIGHTS_FOLDER, weights_path
 
-EXPERIMENTS = {"demo": "m3net_small", "detection": "fusion_small"}
+EXPERIMENTS = {"demo": "drive_small", "detection": "fusion_small"}
 
 
 def test_every_file_has_a_name_and_every_name_a_file() -> None:
