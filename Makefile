@@ -50,7 +50,7 @@ bench: $(READY) ## run the benchmarks; each prints its peer beside it and writes
 	@for suite in benchmarks/[a-z]*.py; do \
 	  case $$suite in */common.py|*/schema.py) continue;; esac; echo "== $$suite"; $(BIN)/python $$suite || exit 1; done
 
-weights: $(READY) ## train the shipped demo weights again, from worlds alone (an hour and a half on two cores)
+weights: $(READY) ## train the shipped demo weights again, from worlds alone (some four hours on two cores, worlds included)
 	@./benchmarks/train_demo_weights.sh
 
 docs: $(READY) ## draw the figures of docs/ again

@@ -28,7 +28,8 @@ demo)
   train m3net_small second init_from="$folder/latest" trainer.max_steps=1250 trainer.batch_size=2 \
     trainer.ema_decay=0.995 optim.optimizer.lr=0.001 loss_weights.m3net.map.map=60 loss_weights.m3net.map.coarse=30 \
     loss_weights.m3net.map.dice=16
-  # Language, motion and planning on perception as it is.
+  # Language, motion and planning on perception as it is: 45 minutes; then planning alone, which now sees the
+  # vehicle's own motion: 26 minutes.
   perception=$(readlink -f "$folder/latest")
   $bevstack cues make "$folder/worlds/drives" --refine estimates --checkpoint "$perception"
   $bevstack cues make "$folder/worlds/held_out" --refine estimates --checkpoint "$perception"
@@ -38,8 +39,10 @@ demo)
       model.behaviour.planning.vocabulary.weights="$folder/vocabulary.npz" "$@"
   }
   drive init_from="$perception" trainer.max_steps=900 model.behaviour.planning.ego_status=false
-  drive init_from="$folder/latest" trainer.max_steps=400 '~optim.lr_scale.language' \
-    'optim.frozen=[encoders,fuser,backbone,heads,language,behaviour.motion]'
+  planning=(init_from="$folder/latest" '~optim.lr_scale.language' \
+    'optim.frozen=[encoders,fuser,backbone,heads,language,behaviour.motion]')
+  drive "${planning[@]}" trainer.max_steps=400
+  drive "${planning[@]}" trainer.max_steps=350 optim.optimizer.lr=0.0004
   ;;
 detection)
   world train --scenes 160 --keyframes 8 --seed 1
@@ -53,4 +56,4 @@ detection)
   ;;
 esac
 $bevstack weights pack "$folder/latest" "bevstack/weights/$what.safetensors" --half
-$bevstack eval --checkpoint "$what" --data "$folder/worlds/held_out" --modality all --out "$folder/eval"
+$bevstack eval --checkpoint "$what" --data "$folder/worlds/held_out" --out "$folder/eval"
