@@ -4,19 +4,24 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bevstack.cli import scenario_exchange
+
 if TYPE_CHECKING:
     from bevstack.sim.scenario.schema import Parameter
 
 DESCRIPTION = """Scenarios are typed YAML: a road, the ego vehicle, actors with manoeuvres, weather, faults and what is
 expected. The library has those of Euro NCAP 2026, UN R157, NHTSA, CARLA/Bench2Drive and NeuroNCAP by their names."""
 
-EXAMPLES = """examples:
+EXAMPLES = (
+    """examples:
   bevstack scenario list                               all scenarios and suites
   bevstack scenario list ncap2026                      those of one standard
   bevstack scenario show CPNA-50 --png cpna.png        one in YAML, and a picture from above
   bevstack scenario show 4_4_1_cut_in --set dx0_m=10   with a value for a parameter
   bevstack scenario check my.yaml                      what is wrong with a file
 """
+    + scenario_exchange.EXAMPLES
+)
 
 _CORNERS = 64
 """So many variations are tried by `check`, spread over all."""
@@ -46,13 +51,22 @@ def _parser() -> argparse.ArgumentParser:
         "vehicle through: does what 'danger' claims happen? Exit code 1 where something is wrong.",
     )
     check.add_argument("files", nargs="+", help="YAML files, or names of the library")
+    scenario_exchange.add_parsers(actions)
     return parser
 
 
 def run(arguments: list[str]) -> int:
     """Entry point of `bevstack scenario`."""
     options = _parser().parse_args(arguments)
-    return {"list": _list, "show": _show, "check": _check}[options.action](options)
+    run_action = {
+        "list": _list,
+        "show": _show,
+        "check": _check,
+        "import": scenario_exchange.run_import,
+        "export": scenario_exchange.run_export,
+        "import-table": scenario_exchange.run_import_table,
+    }[options.action]
+    return run_action(options)
 
 
 def _list(options: argparse.Namespace) -> int:
