@@ -12,6 +12,7 @@ from bevstack.training import planned_runs
 from bevstack.training.ablation import CONDITIONS, captioner_of_cues, conditions_of, models_of, plan
 
 EXPERIMENT = "drive_small"
+CUES = str(compose([f"experiment={EXPERIMENT}"]).data.cues.name)
 
 
 def _overrides(root: Path) -> list[str]:
@@ -23,7 +24,7 @@ def _write_cues(root: Path, captioner: str = "by hand") -> None:
         settings = CueSettings(
             captioner=captioner, prompt_version="1", encoder="e", refinement="none", cameras=("CAM_FRONT",), width=384
         )
-        folder = cue_folder(root / name, "zero-shot")
+        folder = cue_folder(root / name, CUES)
         (folder / "cues.json").unlink(missing_ok=True)
         claim_cache(folder, settings)
 
@@ -109,7 +110,7 @@ def test_only_the_captioner_that_wrote_the_cached_text_speaks_live(data: Path) -
 
 
 def test_data_without_cues_is_refused_before_anything_is_trained(data: Path) -> None:
-    (cue_folder(data / "val", "zero-shot") / "cues.json").unlink()
+    (cue_folder(data / "val", CUES) / "cues.json").unlink()
     models = models_of(_overrides(data), EXPERIMENT)
     with pytest.raises(ValueError, match=r"no cues in .*val.*bevstack cues make"):
         plan(_overrides(data), models, CONDITIONS, [0], data)
