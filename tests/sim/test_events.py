@@ -95,6 +95,7 @@ def brakes_hard_ahead_of_the_ego(traffic):
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event", EVENTS)
 def test_most_scenes_have_the_event_that_was_asked_for(played, event):
     named = [traffic.event for traffic in played[event]]
@@ -102,24 +103,28 @@ def test_most_scenes_have_the_event_that_was_asked_for(played, event):
     assert named.count(event) >= 3
 
 
+@pytest.mark.slow
 def test_scenes_named_after_a_crossing_show_one_that_the_ego_vehicle_slows_for(played):
     for traffic in played[CROSSING_PEDESTRIAN]:
         if traffic.event:
             assert list(crossings(traffic))
 
 
+@pytest.mark.slow
 def test_scenes_named_after_an_occluded_pedestrian_show_one_who_was_hidden_when_the_crossing_began(played):
     for traffic in played[OCCLUDED_PEDESTRIAN]:
         if traffic.event:
             assert any(is_behind_a_parked_vehicle(traffic, track, step) for track, step in crossings(traffic))
 
 
+@pytest.mark.slow
 def test_scenes_named_after_a_lead_show_it_brake_hard_with_the_ego_vehicle_close_behind(played):
     for traffic in played[LEAD_BRAKING]:
         if traffic.event:
             assert brakes_hard_ahead_of_the_ego(traffic)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("event", EVENTS)
 def test_the_ego_vehicle_touches_nobody_in_an_event(played, event):
     for traffic in played[event]:
@@ -161,6 +166,7 @@ def test_a_preset_without_events_is_written_as_before_there_were_any():
     assert preset_hash(dataclasses.replace(ATTENTION, events=EVENTS[:1])) != preset_hash(ATTENTION)
 
 
+@pytest.mark.slow
 def test_the_description_begins_with_the_event_only_when_the_scene_shows_it(played, towns):
     traffic = next(traffic for traffic in played[LEAD_BRAKING] if traffic.event)
     weather = SceneRequest(index=0, seed=0, keyframes=1, preset=ATTENTION).weather()

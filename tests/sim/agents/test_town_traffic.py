@@ -53,6 +53,7 @@ def test_an_ego_driven_as_the_world_drives_it_meets_the_worlds_own_tracks(town, 
             assert state.phase_index == track.phase_index[step]
 
 
+@pytest.mark.slow
 def test_a_step_of_a_tenth_of_a_second_is_two_of_the_traffics_own(town, world):
     traffic = fresh(town)
     for step in range(2, 41, 2):
@@ -76,6 +77,7 @@ def test_an_ego_that_stays_behind_changes_what_the_others_do_and_nobody_drives_i
             assert np.hypot(*(np.array(state.pose[:2]) - centre)) > 1.9
 
 
+@pytest.mark.slow
 def test_the_same_drive_twice_is_bit_equal(town, world):
     def drive():
         traffic = fresh(town)
@@ -84,6 +86,7 @@ def test_the_same_drive_twice_is_bit_equal(town, world):
     assert drive() == drive()
 
 
+@pytest.mark.slow
 def test_names_are_unique_and_say_the_class(town):
     names = [actor.name for actor in fresh(town).actors]
     assert len(set(names)) == len(names)

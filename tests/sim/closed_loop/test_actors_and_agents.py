@@ -129,6 +129,7 @@ def test_the_hash_leaves_out_wall_time_and_nothing_else():
         assert drive_hash(changed) != drive_hash(log)
 
 
+@pytest.mark.slow
 def test_control_latency_makes_the_vehicle_brake_later():
     scenario = concrete(load_scenario("CCRs"))
     late = replace(scenario, faults=(FaultEntry(kind="control_latency", parameters={"delay_s": 0.4}),))
