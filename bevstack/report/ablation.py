@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from bevstack.evaluation.comparison.figure_names import kind_of
 from bevstack.report.ablation_chart import condition_chart
 from bevstack.report.ablation_figures import GROUPS, HEADLINES
+from bevstack.report.templates import filled_in
 from bevstack.training.ablation import ABSENT, CONDITIONS
 
 MARKS = {"helps": "▲", "harms": "▼", "no difference shown": "", "equal": "="}
@@ -28,15 +27,9 @@ def write_page(content: Mapping[str, Any], file: Path) -> Path:
         content: from `bevstack.report.ablation_summary.summarise`, with `experiment`, `overrides` and versions.
         file: replaced where it exists.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = number
-    page = environment.get_template("ablation.html").render(
+    page = filled_in(
+        "ablation.html",
+        {"number": number},
         content=content,
         groups=_groups(content),
         charts=_charts(content),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
+from bevstack.report.templates import filled_in
 
 _WIDTH_PX = 240
 
@@ -16,16 +16,8 @@ def write_page(content: Mapping[str, Any], file: Path) -> Path:
         content: from `bevstack.training.interaction.summarise`, with `experiment`, `overrides` and versions.
         file: replaced where it exists.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = _number
     reach = {metric: _reach(of_variants) for metric, of_variants in content["differences"].items()}
-    page = environment.get_template("interaction.html").render(content=content, reach=reach, bar=_bar, width=_WIDTH_PX)
+    page = filled_in("interaction.html", {"number": _number}, content=content, reach=reach, bar=_bar, width=_WIDTH_PX)
     file.write_text(page)
     return file
 

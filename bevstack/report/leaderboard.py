@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 import bevstack
@@ -17,6 +16,7 @@ from bevstack.evaluation.comparison.runs import row_statistic
 from bevstack.evaluation.comparison.scene_statistics import STATISTICS_FILE, read_statistics
 from bevstack.evaluation.protocols import PROTOCOLS
 from bevstack.evaluation.run_results import RunResults
+from bevstack.report.templates import FOLDER, filled_in
 
 _RESAMPLES = 300
 _HEADLINES = {"nds": "NDS", "mean_ap": "mAP", "mean_iou": "mIoU"}
@@ -100,20 +100,13 @@ def write_page(bundles: Sequence[Verified], refused: Sequence[str], path: Path) 
         refused: Why other files are not.
         path: Replaced where it exists.
     """
-    folder = Path(__file__).parent
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["figure"] = _figure
-    text = environment.get_template("leaderboard.html").render(
+    text = filled_in(
+        "leaderboard.html",
+        {"figure": _figure},
         tables=tables_of(bundles),
         num_bundles=len(bundles),
         refused=refused,
-        style=(folder / "report.css").read_text(),
+        style=(FOLDER / "report.css").read_text(),
         version=bevstack.__version__,
     )
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import orjson
 from markupsafe import Markup
 
@@ -17,6 +16,7 @@ from bevstack.report.charts import Line, line_chart
 from bevstack.report.content import ReportContent
 from bevstack.report.dense_tasks import dense_sections, ground_kinds
 from bevstack.report.other_tasks import other_sections
+from bevstack.report.templates import FOLDER, filled_in
 
 CLASS_COLOURS = {
     "car": "#4ea1ff",
@@ -52,14 +52,11 @@ _ERROR_TITLES = {
 
 def render(content: ReportContent) -> str:
     """HTML text of the whole report."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined
-    )
-    environment.filters["number"] = _number
     primary = next(iter(content.metrics["results"])) if content.metrics else None
     result = content.metrics["results"][primary] if content.metrics and primary else {}
-    folder = Path(__file__).parent
-    return environment.get_template("report.html").render(
+    return filled_in(
+        "report.html",
+        {"number": _number},
         content=content,
         metrics=content.metrics,
         primary=primary,
@@ -75,8 +72,8 @@ def render(content: ReportContent) -> str:
         error_charts=_error_charts(content, primary),
         training_charts=_training_charts(content.training),
         viewer_json=_script_json(_viewer_data(content, primary)) if content.frames else None,
-        style=(folder / "report.css").read_text(),
-        script="".join((folder / name).read_text() for name in _SCRIPTS),
+        style=(FOLDER / "report.css").read_text(),
+        script="".join((FOLDER / name).read_text() for name in _SCRIPTS),
         version=bevstack.__version__,
     )
 
