@@ -1,6 +1,7 @@
 """`bevstack predictions`: say what a file of predictions holds, or write it in another format."""
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 _EPILOG = """examples:
@@ -49,14 +50,18 @@ def _show(args: argparse.Namespace) -> int:
         print(file.meta.config, end="")
         return 0
     counts = dict.fromkeys(file.tasks, 0)
+    makers: Counter[str] = Counter()
     for part in file.parts():
         for task in part.tasks:
             of_task = getattr(part, task)
+            if task == "planning":
+                makers.update(origin.source for origin in of_task.origins if origin.source)
             counts[task] += len(part) if task == "planning" else len(getattr(of_task, "boxes", of_task))
     units = {"planning": "plans", "map": "maps", "occupancy": "grids", "motion": "objects"}
     print(f"{file.path}: {file.kind}, {len(file.sample_tokens)} samples")
     for task, count in counts.items():
-        print(f"  {task:<13}{count:>10} {units.get(task, 'boxes')}")
+        made = f" ({', '.join(f'{times} {maker}' for maker, times in makers.most_common())})" if makers else ""
+        print(f"  {task:<13}{count:>10} {units.get(task, 'boxes')}{made if task == 'planning' else ''}")
     for name in ("row", "sensors", "model", "data"):
         value = getattr(file.meta, name)
         text = value if isinstance(value, str) else ", ".join(f"{key}={each}" for key, each in value.items())

@@ -16,6 +16,7 @@ from bevstack.data.nuscenes import NuScenesFrames
 from bevstack.evaluation.dense.folder import DenseFolder, write_dense_folder
 from bevstack.evaluation.detection.nuscenes import to_records
 from bevstack.evaluation.planning.file import write_planning
+from bevstack.evaluation.planning.origin import PlanOrigin
 from bevstack.evaluation.predictions.checks import check_predictions
 from bevstack.evaluation.predictions.files import EXPORTS, open_predictions, write_as
 from bevstack.evaluation.predictions.predicted import TASKS, Predicted
@@ -246,6 +247,11 @@ def test_a_file_is_shown_and_converted_from_the_command_line(tmp_path: Path, cap
     printed = capsys.readouterr().out
     assert "bevstack store, 3 samples" in printed and "weights_sha256=000" in printed
     assert f"{len(boxes_of(TOKENS))} boxes" in printed and "3 plans" in printed
+    said = PlanOrigin(source="learned")
+    made = replace(plans_of(TOKENS), origins=(said, PlanOrigin(source="candidate"), said))
+    write_predictions(tmp_path / "made.parquet", replace(predicted_of(TOKENS), planning=made), META)
+    assert main(["predictions", "show", str(tmp_path / "made.parquet")]) == 0
+    assert "3 plans (2 learned, 1 candidate)" in capsys.readouterr().out
     assert main(["predictions", "show", str(store), "--config"]) == 0
     assert capsys.readouterr().out == META.config
     assert main(["predictions", "convert", str(store), str(tmp_path / "plans.json"), "--as", "planning"]) == 0
