@@ -128,7 +128,7 @@ def _imported(
         ego=begin.ego_spec(),
         actors=actors,
         weather=weather_of(tree, losses),
-        danger=OtherTest(what="as in the file that it comes from"),
+        danger=OtherTest(what=""),
         expectations=(NoCollision(),),
     )
     found = tuple(losses.found)

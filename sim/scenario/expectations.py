@@ -94,7 +94,10 @@ class CollisionDanger:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OtherTest:
-    """No collision is meant to happen to an ego vehicle that keeps its speed and lane; something else is tested."""
+    """No collision is meant to happen to an ego vehicle that keeps its speed and lane; something else is tested.
+
+    With an empty `what`, as in files that say nothing of it, nothing is claimed.
+    """
 
     KIND: ClassVar[str] = "other"
     what: str

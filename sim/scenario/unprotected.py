@@ -103,9 +103,9 @@ def check_danger(scenario: Scenario, vehicle: VehicleParams = NUSCENES_VEHICLE) 
     danger, contact = scenario.danger, first_contact(scenario, vehicle)
     where = f"scenario {scenario.name} {scenario.values or ''}: unprotected, the ego vehicle"
     if not isinstance(danger, CollisionDanger):
-        if contact:
+        if contact and danger.what:
             raise ValueError(f"{where} touches {contact.actor} after {contact.time_s:.2f} s, but no collision is meant")
-        return None
+        return contact
     if danger.holds_if is not True:
         return contact
     if contact is None:

@@ -65,6 +65,7 @@ def test_a_wrong_claim_is_found():
         check_danger(dataclasses.replace(scenario, danger=elsewhere))
     with pytest.raises(ValueError, match="no collision is meant"):
         check_danger(dataclasses.replace(scenario, danger=OtherTest(what="nothing")))
+    assert check_danger(dataclasses.replace(scenario, danger=OtherTest(what=""))) is not None  # nothing is claimed
     with pytest.raises(ValueError, match="with its rear"):
         check_danger(dataclasses.replace(scenario, danger=dataclasses.replace(scenario.danger, face="rear")))
 
